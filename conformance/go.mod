@@ -1,0 +1,7 @@
+module github.com/lockstep-go/lockstep/conformance
+
+go 1.25.0
+
+require github.com/lockstep-go/lockstep/locker v0.0.0
+
+replace github.com/lockstep-go/lockstep/locker => ../locker

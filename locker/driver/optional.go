@@ -1,0 +1,72 @@
+package driver
+
+import (
+	"context"
+	"time"
+)
+
+// The optional abilities. Ask for them with [As], never with a type assertion: a
+// backend may be wrapped.
+
+// Waiter is a backend that can wait by itself. The core then calls Wait where it
+// would otherwise run its own loop of attempts; both pass the same cases.
+type Waiter interface {
+	// Wait is Acquire, except that where Acquire returns ErrHeld it waits for the
+	// key, first come first served among the callers of this backend (WAIT-004), until
+	// ctx ends. It then returns an error that matches ErrHeld and ctx.Err(), and the
+	// place in the queue is given up without swallowing a wake-up: a grant that
+	// arrives at the moment of giving up is either returned or passed on (WAIT-003).
+	Wait(ctx context.Context, r Request) (Grant, error)
+}
+
+// Notifier is a backend that can hint that a key may have become free.
+type Notifier interface {
+	// Notify calls wake, from any goroutine and without blocking, each time when key
+	// may have become free since the last failed Acquire of this backend on it, and
+	// when wake-ups may have been missed (a broken connection). stop ends it; wake may
+	// still be called once during stop. A hint too many costs an attempt; a hint that
+	// is lost costs the fallback timer's delay.
+	Notify(key string, wake func()) (stop func())
+}
+
+// Inspector is a backend that can say who holds a key.
+type Inspector interface {
+	// Inspect reports the present holder of key, or ok == false when it is free.
+	// It is a snapshot for people: by the time it is read it may be wrong.
+	Inspect(ctx context.Context, key string) (info Info, ok bool, err error)
+}
+
+// Info is what is known of one key's present holder.
+type Info struct {
+	Owner   string
+	Token   uint64
+	Session bool
+	// Remaining is how long the hold lasts unless it is extended; 0 for a session of
+	// a backend whose sessions have no end of their own.
+	Remaining time.Duration
+}
+
+// Pinger is a backend that can say whether its store answers.
+type Pinger interface {
+	// Ping returns nil, or an error that matches ErrUnavailable.
+	Ping(ctx context.Context) error
+}
+
+// As finds the optional ability T (an interface such as [Waiter]) in b, or in what
+// b wraps: a wrapper says what it wraps with a method Unwrap() Backend. A wrapper
+// that must hide an ability of what it wraps has no Unwrap method, and offers
+// again what it wants seen.
+func As[T any](b Backend) (T, bool) {
+	for b != nil {
+		if t, ok := b.(T); ok {
+			return t, true
+		}
+		u, ok := b.(interface{ Unwrap() Backend })
+		if !ok {
+			break
+		}
+		b = u.Unwrap()
+	}
+	var none T
+	return none, false
+}

@@ -1,0 +1,3 @@
+module github.com/lockstep-go/lockstep/locker
+
+go 1.23
