@@ -68,6 +68,8 @@ type Backend interface {
 	// Release frees the key at once and wakes whoever waits (REL-001), or returns
 	// ErrLost and changes nothing when h does not hold it (REL-002). h.Token is 0
 	// when the outcome of the Acquire is not known; the owner alone decides then.
+	// Whatever the outcome, a session is not kept alive any longer: a lock that nobody
+	// wants must not outlive its validity.
 	//
 	// A Release that is sent after an Acquire of the same owner takes effect
 	// after it: the core uses it to take back an attempt whose reply never came
@@ -115,10 +117,14 @@ type Listener interface {
 type Grant struct {
 	// Token is the fencing token, 0 < Token <= MaxToken (TOK-003).
 	Token uint64
-	// TTL is how long the lease lasts, counted by the backend from a moment that
-	// is not before the call was made. The core counts it from before the call
-	// (TTL-002). 0 for a session.
+	// TTL is how long the lease lasts, counted by the store from From or later.
+	// 0 for a session.
 	TTL time.Duration
+	// From is where the core begins to count TTL (TTL-002): a moment on this process's
+	// monotonic clock that is not after the one at which the store began. Zero means
+	// the moment before the call, which is right for Acquire and Extend. Wait sets
+	// it, because its call may have begun long before the hold did.
+	From time.Time
 }
 
 // MaxToken is 2^53, the greatest integer up to which every integer is exact in an

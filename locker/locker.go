@@ -1,0 +1,475 @@
+package locker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// releaseTimeout bounds a release that no longer has the caller's ctx to bound it.
+const releaseTimeout = 5 * time.Second
+
+// Locker hands out holds of one backend. Make it once and share it: all methods may
+// be called by any number of goroutines at the same time. Close it at the end.
+type Locker struct {
+	backend  driver.Backend
+	caps     driver.Capabilities
+	waiter   driver.Waiter   // nil: the core waits
+	notifier driver.Notifier // nil: by its timer alone
+
+	defaults settings
+	observer Observer
+	logger   *slog.Logger
+	epoch    time.Time // where the Locker's clock begins
+
+	instance [16]byte
+	seq      atomic.Uint64
+
+	live       live
+	ops        gate // acquisitions under way
+	background gate // clean-ups and notices under way
+	losses     losses
+	queues     queues
+
+	closing   context.Context // ends with ErrClosed when Close begins
+	endWaits  context.CancelCauseFunc
+	closeOnce sync.Once
+	closed    chan struct{} // Close has finished
+	closeErr  error
+}
+
+// New makes a Locker over a backend that is already open, and owns it from then on:
+// Close closes it. Most programs use Open, or the New of a backend's package.
+// cfg.Type and cfg.Backend belong to Open and must be left out.
+func New(b driver.Backend, cfg Config) (*Locker, error) {
+	const op = "new"
+	if b == nil {
+		return nil, &Error{Op: op, Code: InvalidArgument, Err: errors.New("the backend is nil")}
+	}
+	if cfg.Type != "" || cfg.Backend != nil || len(cfg.layers) > 0 {
+		return nil, &Error{Op: op, Code: InvalidConfig, Err: errors.New("type, backend: they are for Open; this backend is open already")}
+	}
+	set, err := cfg.settings()
+	if err != nil {
+		return nil, &Error{Op: op, Code: InvalidConfig, Err: err}
+	}
+	l := &Locker{
+		backend: b, caps: b.Capabilities(), defaults: set,
+		observer: cfg.Observer, logger: cfg.Logger,
+		epoch: time.Now(), closed: make(chan struct{}),
+	}
+	if _, err := rand.Read(l.instance[:]); err != nil {
+		return nil, &Error{Op: op, Code: Unavailable, Err: fmt.Errorf("no randomness for the owner's identity: %w", err)}
+	}
+	l.waiter, _ = driver.As[driver.Waiter](b)
+	l.notifier, _ = driver.As[driver.Notifier](b)
+	l.closing, l.endWaits = context.WithCancelCause(context.Background())
+	l.ops.open()
+	l.background.open()
+	return l, nil
+}
+
+// Capabilities says what this Locker's backend can do.
+func (l *Locker) Capabilities() driver.Capabilities {
+	if l == nil {
+		return driver.Capabilities{}
+	}
+	return l.caps
+}
+
+// Lock waits for the lock on key, which is taken as it is (see LockNS), and returns
+// the hold: a lease with a ttl (WithTTL, or Config.TTL), otherwise a session.
+//
+// ctx bounds the waiting only; the hold lives on after it (CTX-002). Retry says how
+// patient the waiting is; the default waits until ctx ends, through contention and
+// outages. The error then matches the ctx's error and the last obstacle, ErrHeld or
+// ErrUnavailable (CTX-003).
+func (l *Locker) Lock(ctx context.Context, key string, opts ...Option) (*Lease, error) {
+	return l.lock(ctx, "lock", key, false, true, opts)
+}
+
+// TryLock makes one attempt and never waits for another holder: ErrHeld.
+func (l *Locker) TryLock(ctx context.Context, key string, opts ...Option) (*Lease, error) {
+	return l.lock(ctx, "trylock", key, false, false, opts)
+}
+
+// LockNS is Lock on Key(key): the namespace, a colon, and key.
+func (l *Locker) LockNS(ctx context.Context, key string, opts ...Option) (*Lease, error) {
+	return l.lock(ctx, "lock", key, true, true, opts)
+}
+
+// TryLockNS is TryLock on Key(key).
+func (l *Locker) TryLockNS(ctx context.Context, key string, opts ...Option) (*Lease, error) {
+	return l.lock(ctx, "trylock", key, true, false, opts)
+}
+
+// Key is the namespace, a colon, and key. The namespace is ns, or the Locker's; it
+// holds no colon, so that no two namespaces share a key. At most one ns.
+func (l *Locker) Key(key string, ns ...string) (string, error) {
+	const op = "key"
+	if l == nil {
+		return "", errNoLocker(op)
+	}
+	space := l.defaults.namespace
+	switch len(ns) {
+	case 0:
+	case 1:
+		if err := checkNamespace(ns[0]); err != nil {
+			return "", &Error{Op: op, Key: key, Code: InvalidKey, Err: err}
+		}
+		space = ns[0]
+	default:
+		return "", &Error{Op: op, Key: key, Code: InvalidKey, Err: fmt.Errorf("namespace: %d are given; at most one is allowed", len(ns))}
+	}
+	return joinKey(op, space, key)
+}
+
+func joinKey(op, ns, key string) (string, error) {
+	if err := checkKey(key); err != nil {
+		return "", &Error{Op: op, Key: key, Code: InvalidKey, Err: err}
+	}
+	full := ns + ":" + key
+	if err := checkKey(full); err != nil {
+		return "", &Error{Op: op, Key: key, Code: InvalidKey, Err: fmt.Errorf("with its namespace %w", err)}
+	}
+	return full, nil
+}
+
+// lock is behind all four: argument checks, defaults, one attempt, then waiting.
+func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, opts []Option) (*Lease, error) {
+	if l == nil {
+		return nil, errNoLocker(op)
+	}
+	if ctx == nil {
+		return nil, l.fail(op, key, InvalidArgument, errNilContext)
+	}
+	set, bad := l.defaults.with(opts)
+	if bad != nil {
+		bad.Op, bad.Key, bad.Backend = op, key, l.caps.Name
+		return nil, bad
+	}
+	if prefix {
+		full, err := joinKey(op, set.namespace, key)
+		if err != nil {
+			return nil, err
+		}
+		key = full
+	} else if err := checkKey(key); err != nil {
+		return nil, l.fail(op, key, InvalidKey, err)
+	}
+	if ctx.Err() != nil {
+		return nil, l.fail(op, key, Canceled, ctxError(ctx))
+	}
+	if !l.ops.enter() {
+		return nil, l.fail(op, key, Closed, nil)
+	}
+	defer l.ops.leave()
+
+	began := l.now()
+	s := l.newLease(key, set)
+	var err error
+	if waited := false; wait && set.retry.Attempts != 0 {
+		waited, err = l.acquireOrWait(ctx, s, set.retry)
+		if err != nil && waited && l.observed() {
+			l.emit(ctx, Event{Kind: EventWaited, Key: key, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began, Err: err})
+		}
+	} else {
+		err = l.attempt(ctx, s, l.backend.Acquire)
+	}
+	if err != nil {
+		l.giveUp(s)
+		return nil, l.lockError(ctx, op, key, err)
+	}
+	if l.observed() {
+		l.emit(ctx, Event{Kind: EventAcquired, Key: key, Token: s.holder.Token, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began})
+	}
+	return s, nil
+}
+
+func (l *Locker) newLease(key string, set settings) *Lease {
+	return &Lease{
+		l: l, drift: set.drift, ttl: set.ttl,
+		holder: driver.Holder{
+			Key:     key,
+			Owner:   driver.Owner{Instance: l.instance, Seq: l.seq.Add(1)},
+			Session: set.ttl == 0,
+		},
+	}
+}
+
+// attempt calls the backend once, through its Acquire or its Wait, and makes s a hold
+// if it was granted. After an error whose outcome is unknown, s.unknown is set: then
+// the attempt must be repeated with the same s, or taken back with giveUp.
+func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Context, driver.Request) (driver.Grant, error)) error {
+	sent := l.now()
+	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: (*listener)(s)})
+	if err != nil {
+		if codeOf(err) == Unavailable {
+			s.unknown = true
+		}
+		return err
+	}
+	if !g.From.IsZero() {
+		sent = g.From.Sub(l.epoch)
+	}
+	return l.grant(s, g, sent)
+}
+
+// grant turns what the backend granted into a live hold.
+func (l *Locker) grant(s *Lease, g driver.Grant, sent time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unknown = false
+	s.holder.Token = g.Token
+	deadline := l.localDeadline(sent, g.TTL, s.drift)
+	switch {
+	case s.reason != 0: // the backend announced its loss already
+	case !s.holder.Session && l.now() >= deadline:
+		s.reason = ReasonExpired
+	case !l.live.add(s):
+		s.reason = ReasonClosed
+	default:
+		s.granted = true
+		if !s.holder.Session {
+			s.setDeadline(deadline)
+		}
+		return nil
+	}
+	l.abandon(s.holder, s.ttl)
+	if s.reason == ReasonClosed {
+		return driver.ErrClosed
+	}
+	return fmt.Errorf("the hold was granted, but ended before the answer came, %s after it was asked for: %w", l.now()-sent, driver.ErrLost)
+}
+
+// lockError makes the error of Lock and TryLock out of the last obstacle.
+func (l *Locker) lockError(ctx context.Context, op, key string, err error) error {
+	code := codeOf(err)
+	if code == Unavailable && l.closing.Err() != nil {
+		return l.fail(op, key, Closed, nil) // Close ended the attempt
+	}
+	if code == Held || code == Unavailable {
+		err = withContext(ctx, err)
+	}
+	return l.fail(op, key, code, err)
+}
+
+// now is the time on the Locker's own monotonic clock.
+func (l *Locker) now() time.Duration { return time.Since(l.epoch) }
+
+// localDeadline is when a hold of ttl that was asked for at sent is over for this
+// process: earlier than for the backend, by the way there and by the drift (TTL-002).
+func (l *Locker) localDeadline(sent, ttl time.Duration, drift float64) time.Duration {
+	if drift == 0 && !l.caps.Has.Has(driver.LocalClock) {
+		drift = DefaultDriftFactor
+	}
+	return sent + ttl - time.Duration(float64(ttl)*drift)
+}
+
+// keepsTime says whether the core must end s by a timer of its own: not where the
+// backend times holds by the same clock and s asks for no drift allowance.
+func (l *Locker) keepsTime(s *Lease) bool {
+	return s.drift != 0 || !l.caps.Has.Has(driver.LocalClock)
+}
+
+// abandon gives a hold back in the background: one whose grant or release may or may
+// not have happened. It tries until the backend has given an answer, or for as long
+// as the hold could last.
+func (l *Locker) abandon(h driver.Holder, left time.Duration) {
+	if !l.background.enter() {
+		return
+	}
+	go func() {
+		defer l.background.leave()
+		ctx, cancel := context.WithTimeout(context.Background(), max(left, releaseTimeout))
+		defer cancel()
+		retry := DefaultRetry()
+		for {
+			try, done := context.WithTimeout(ctx, releaseTimeout)
+			err := l.backend.Release(try, h)
+			done()
+			if err == nil || codeOf(err) != Unavailable {
+				return
+			}
+			pause := time.NewTimer(retry.next())
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				pause.Stop()
+				return
+			case <-l.closing.Done():
+				pause.Stop()
+				return // Close has no time for a backend that is down
+			}
+		}
+	}()
+}
+
+// Inspect says who holds key at this moment, or ok == false when it is free. It is
+// for people: by the time it is read it may be wrong.
+func (l *Locker) Inspect(ctx context.Context, key string) (info driver.Info, ok bool, err error) {
+	const op = "inspect"
+	i, err := ability[driver.Inspector](l, ctx, op)
+	if err != nil {
+		return driver.Info{}, false, err
+	}
+	if err := checkKey(key); err != nil {
+		return driver.Info{}, false, l.fail(op, key, InvalidKey, err)
+	}
+	info, ok, err = i.Inspect(ctx, key)
+	if err != nil {
+		return driver.Info{}, false, l.fail(op, key, codeOf(err), withContext(ctx, err))
+	}
+	return info, ok, nil
+}
+
+// Ping says whether the backend answers: nil, or ErrUnavailable.
+func (l *Locker) Ping(ctx context.Context) error {
+	const op = "ping"
+	p, err := ability[driver.Pinger](l, ctx, op)
+	if err != nil {
+		return err
+	}
+	if err := p.Ping(ctx); err != nil {
+		return l.fail(op, "", codeOf(err), withContext(ctx, err))
+	}
+	return nil
+}
+
+func ability[T any](l *Locker, ctx context.Context, op string) (T, error) {
+	var none T
+	switch {
+	case l == nil:
+		return none, errNoLocker(op)
+	case ctx == nil:
+		return none, l.fail(op, "", InvalidArgument, errNilContext)
+	case l.ops.isShut():
+		return none, l.fail(op, "", Closed, nil)
+	}
+	t, ok := driver.As[T](l.backend)
+	if !ok {
+		return none, l.fail(op, "", Unsupported, nil)
+	}
+	return t, nil
+}
+
+// Close ends the Locker: no new holds (CLO-001), waiters wake with ErrClosed
+// (CLO-002), what is still held ends with that cause and is released, best effort,
+// within ctx (CLO-003), and the backend is closed with all it has (CLO-004). Calling
+// it again waits for the first call and returns its result.
+//
+// The error says how many holds could not be released; they end by their ttl or
+// validity.
+func (l *Locker) Close(ctx context.Context) error {
+	const op = "close"
+	if l == nil {
+		return errNoLocker(op)
+	}
+	if ctx == nil {
+		return l.fail(op, "", InvalidArgument, errNilContext)
+	}
+	first := false
+	l.closeOnce.Do(func() { first = true })
+	if !first {
+		select {
+		case <-l.closed:
+			return l.closeErr
+		case <-ctx.Done():
+			return l.fail(op, "", Canceled, ctxError(ctx))
+		}
+	}
+	defer close(l.closed)
+
+	l.ops.shut()
+	l.endWaits(driver.ErrClosed)
+	held := l.live.shut()
+	for _, s := range held {
+		s.mu.Lock()
+		if s.reason == 0 {
+			s.end(ReasonClosed, nil)
+		}
+		s.mu.Unlock()
+	}
+	errs := l.releaseAll(ctx, held)
+	_ = l.ops.wait(ctx) // what is still under way then is ended by the backend's Close
+	if err := l.backend.Close(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("backend: %w", err))
+	}
+	l.background.shut()
+	if err := l.background.wait(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("clean-ups are still under way: %w", ctxError(ctx)))
+	}
+	if len(errs) > 0 {
+		l.closeErr = l.fail(op, "", Unavailable, errors.Join(errs...))
+	}
+	return l.closeErr
+}
+
+// releaseAll releases what Close found held, several at a time.
+func (l *Locker) releaseAll(ctx context.Context, held []*Lease) []error {
+	const workers = 64
+	var (
+		next   atomic.Int64
+		failed atomic.Int64
+		last   atomic.Pointer[error]
+		wg     sync.WaitGroup
+	)
+	for range min(workers, len(held)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(held) {
+					return
+				}
+				h := held[i].holder
+				err := l.backend.Release(ctx, h)
+				if err != nil && !errors.Is(err, driver.ErrLost) {
+					failed.Add(1)
+					last.Store(&err)
+				}
+				if l.observed() {
+					l.emit(ctx, Event{Kind: EventReleased, Key: h.Key, Token: h.Token, Session: h.Session, Reason: ReasonClosed, Err: err})
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	if failed.Load() == 0 {
+		return nil
+	}
+	return []error{fmt.Errorf("%d of %d holds were not released: %w", failed.Load(), len(held), *last.Load())}
+}
+
+func (l *Locker) fail(op, key string, code Code, err error) error {
+	return &Error{Op: op, Key: key, Backend: l.caps.Name, Code: code, Err: err}
+}
+
+func errNoLocker(op string) error {
+	return &Error{Op: op, Code: InvalidArgument, Err: errors.New("the Locker is nil")}
+}
+
+// ctxError matches ctx.Err() and, where it differs, context.Cause(ctx).
+func ctxError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if err == nil || errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// withContext adds the ctx's error to err, if it has ended and err does not say so.
+func withContext(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, ctxError(ctx))
+}

@@ -1,0 +1,230 @@
+package locker
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// Limits of what a caller may ask for.
+const (
+	// MaxKey is the greatest length of a key in bytes, namespace included (KEY-001).
+	MaxKey = 1024
+	// MaxNamespace is the greatest length of a namespace in bytes.
+	MaxNamespace = 256
+	// MaxTTL is the longest ttl. Whoever needs a longer one wants a session.
+	MaxTTL = 100 * 365 * 24 * time.Hour
+	// MaxRetryDelay is the longest Retry.Delay.
+	MaxRetryDelay = 24 * time.Hour
+	// MaxDriftFactor is the greatest DriftFactor.
+	MaxDriftFactor = 0.5
+)
+
+// Defaults, where Config and the call are silent.
+const (
+	DefaultNamespace   = "app"
+	DefaultDelay       = 100 * time.Millisecond
+	DefaultJitter      = 50 * time.Millisecond
+	DefaultDriftFactor = 0.01 // of a backend with a clock of its own
+)
+
+// Forever is the Retry.Attempts that never gives up.
+const Forever = -1
+
+// Retry is how Lock waits for a lock that is held, or for a backend that does not
+// answer (WAIT-002). It applies to acquiring only, never to Unlock or Extend
+// (WAIT-005).
+type Retry struct {
+	// Attempts is how many timed attempts follow the first one: 0 for none, Forever
+	// (-1) for no limit. Attempts made early, because a release was announced, do
+	// not count.
+	Attempts int `json:"attempts"`
+	// Delay is the time between timed attempts; 0 means DefaultDelay.
+	Delay time.Duration `json:"delay"`
+	// Jitter spreads the attempts of many processes: each delay is drawn evenly from
+	// Delay ± Jitter. Not above Delay; 0 for none.
+	Jitter time.Duration `json:"jitter"`
+}
+
+// DefaultRetry waits until the ctx ends: Forever, 100 ms ± 50 ms.
+func DefaultRetry() Retry {
+	return Retry{Attempts: Forever, Delay: DefaultDelay, Jitter: DefaultJitter}
+}
+
+func (r Retry) validate() error {
+	switch {
+	case r.Attempts < Forever:
+		return fmt.Errorf("retry.attempts: %d is not allowed; use -1 for ever, 0 for none, or a positive number", r.Attempts)
+	case r.Delay < 0 || r.Delay > MaxRetryDelay:
+		return fmt.Errorf("retry.delay: %s is not between 0s and %s", r.Delay, MaxRetryDelay)
+	case r.Jitter < 0:
+		return fmt.Errorf("retry.jitter: %s is negative; use 0s for none", r.Jitter)
+	case r.Jitter > r.delay():
+		return fmt.Errorf("retry.jitter: %s is larger than retry.delay, %s", r.Jitter, r.delay())
+	}
+	return nil
+}
+
+func (r Retry) delay() time.Duration {
+	if r.Delay == 0 {
+		return DefaultDelay
+	}
+	return r.Delay
+}
+
+// next draws the time until the next timed attempt. It is never 0, so that a
+// waiter cannot spin.
+func (r Retry) next() time.Duration {
+	d := r.delay()
+	if r.Jitter > 0 {
+		d += time.Duration(rand.Int64N(2*int64(r.Jitter)+1)) - r.Jitter
+	}
+	return max(d, time.Millisecond)
+}
+
+// budget is the whole time that a waiter has whose backend does the waiting:
+// the sum of its timed attempts' delays. ok is false for ever.
+func (r Retry) budget() (d time.Duration, ok bool) {
+	if r.Attempts == Forever {
+		return 0, false
+	}
+	const exact = 64 // beyond it the jitters cancel out
+	for range min(r.Attempts, exact) {
+		d += r.next()
+	}
+	if rest := float64(r.Attempts-exact) * float64(r.delay()); rest > 0 {
+		if rest > float64(math.MaxInt64-d) {
+			return 0, false
+		}
+		d += time.Duration(rest)
+	}
+	return d, true
+}
+
+// Option changes one thing for one call; what it leaves alone is as in the Locker's
+// Config. It is a value, so that it costs no allocation.
+type Option struct {
+	set uint8 // which of the fields below are given
+	settings
+}
+
+const (
+	setTTL = 1 << iota
+	setSession
+	setRetry
+	setNamespace
+	setDrift
+)
+
+// settings are what Config and Option share.
+type settings struct {
+	ttl       time.Duration // 0: a session
+	retry     Retry
+	namespace string
+	drift     float64 // 0: the backend's default
+}
+
+// WithTTL asks for a lease that ends d from the grant unless it is extended or
+// unlocked. Below 1 ms it is rounded up; zero or negative is ErrInvalidTTL (TTL-003).
+func WithTTL(d time.Duration) Option {
+	return Option{set: setTTL, settings: settings{ttl: d}}
+}
+
+// WithSession asks for a session although the Locker's Config has a TTL.
+func WithSession() Option { return Option{set: setSession} }
+
+// WithRetry says how long Lock waits. TryLock never waits and ignores it.
+func WithRetry(r Retry) Option { return Option{set: setRetry, settings: settings{retry: r}} }
+
+// WithNamespace is the namespace for one LockNS, TryLockNS.
+func WithNamespace(ns string) Option {
+	return Option{set: setNamespace, settings: settings{namespace: ns}}
+}
+
+// WithDriftFactor says how much earlier than the backend's own the local deadline
+// of a lease is, as a share of its ttl: 0.01 ends a lease of 30 s 300 ms early. Above
+// 0 and at most MaxDriftFactor.
+func WithDriftFactor(f float64) Option {
+	return Option{set: setDrift, settings: settings{drift: f}}
+}
+
+// with is s changed by opts, checked.
+func (s settings) with(opts []Option) (settings, *Error) {
+	for i := range opts {
+		o := &opts[i]
+		if o.set&setTTL != 0 {
+			if err := checkTTL(o.ttl); err != nil {
+				return s, &Error{Code: InvalidTTL, Err: err}
+			}
+			s.ttl = roundTTL(o.ttl)
+		}
+		if o.set&setSession != 0 {
+			s.ttl = 0
+		}
+		if o.set&setRetry != 0 {
+			if err := o.retry.validate(); err != nil {
+				return s, &Error{Code: InvalidConfig, Err: err}
+			}
+			s.retry = o.retry
+		}
+		if o.set&setNamespace != 0 {
+			if err := checkNamespace(o.namespace); err != nil {
+				return s, &Error{Code: InvalidKey, Err: err}
+			}
+			s.namespace = o.namespace
+		}
+		if o.set&setDrift != 0 {
+			if err := checkDrift(o.drift); err != nil {
+				return s, &Error{Code: InvalidConfig, Err: err}
+			}
+			s.drift = o.drift
+		}
+	}
+	return s, nil
+}
+
+func checkTTL(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%s is not above 0; leave the ttl out for a session", d)
+	}
+	if d > MaxTTL {
+		return fmt.Errorf("%s is above %s; leave the ttl out for a session", d, MaxTTL)
+	}
+	return nil
+}
+
+// roundTTL rounds up to whole milliseconds, the unit of the stores (TTL-003).
+func roundTTL(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
+}
+
+func checkNamespace(ns string) error {
+	switch {
+	case ns == "":
+		return fmt.Errorf("namespace: it is empty; leave it out for %q", DefaultNamespace)
+	case len(ns) > MaxNamespace:
+		return fmt.Errorf("namespace: %s has more than %d bytes", quote(ns), MaxNamespace)
+	case strings.Contains(ns, ":"):
+		return fmt.Errorf("namespace: %s holds a colon, which separates the namespace from the key", quote(ns))
+	}
+	return nil
+}
+
+func checkDrift(f float64) error {
+	if !(f > 0 && f <= MaxDriftFactor) {
+		return fmt.Errorf("driftFactor: %v is not above 0 and at most %v", f, MaxDriftFactor)
+	}
+	return nil
+}
+
+func checkKey(key string) error {
+	if key == "" {
+		return fmt.Errorf("it is empty")
+	}
+	if len(key) > MaxKey {
+		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(key), MaxKey)
+	}
+	return nil
+}
