@@ -1,0 +1,130 @@
+package redis
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/redis/rueidis"
+)
+
+// counterTTL is how long a token counter outlives its last grant. It need not be long:
+// afterwards the server's clock takes over (lua/acquire.lua), which is past every token
+// handed out, unless it is set back by more than this in between. Counters without an
+// end are 25 million keys one day.
+const counterTTL = "3600000"
+
+// Acquire implements driver.Backend.
+func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	if b.closed.Load() {
+		return driver.Grant{}, driver.ErrClosed
+	}
+	if r.Session() {
+		return b.acquireSession(ctx, r)
+	}
+	lock := b.layout.lockKey(r.Key)
+	owner := ownerValue(r.Owner, false)
+	var h *hold
+	if b.caps.Has.Has(driver.PromptLoss) {
+		// Watched from before the attempt: a deletion right after the grant is not missed.
+		h = b.watched.hold(lock, owner, r.Hold)
+	}
+	token, err := b.acquire(ctx, lock, b.layout.tokenKey(r.Key), owner, r.TTL)
+	switch {
+	case err != nil && h != nil:
+		b.watched.unhold(h)
+	case h != nil && b.watched.granted(h):
+		b.verify(h)
+	}
+	if err != nil {
+		return driver.Grant{}, err
+	}
+	return driver.Grant{Token: token, TTL: r.TTL}, nil
+}
+
+// acquire is one attempt, for leases and sessions alike.
+func (b *backend) acquire(ctx context.Context, lock, counter, owner string, ttl time.Duration) (uint64, error) {
+	n, err := acquireScript.Exec(ctx, b.client, []string{lock, counter}, []string{owner, millis(ttl), counterTTL}).AsInt64()
+	switch {
+	case err != nil:
+		return 0, b.classify(ctx, err)
+	case n > 0:
+		return uint64(n), nil
+	case n == 0:
+		return 0, driver.ErrHeld
+	}
+	return 0, driver.Held(time.Duration(-n-1) * time.Millisecond)
+}
+
+// Extend implements driver.Backend.
+func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	lock := b.layout.lockKey(h.Key)
+	n, err := extendScript.Exec(ctx, b.client, []string{lock}, []string{ownerValue(h.Owner, false), millis(ttl)}).AsInt64()
+	if err != nil {
+		return driver.Grant{}, b.classify(ctx, err)
+	}
+	if n == 0 {
+		return driver.Grant{}, driver.ErrLost
+	}
+	// Our own writes are not announced to us, and a waiter here may have planned its next
+	// attempt for the old end.
+	b.watched.wake(lock)
+	return driver.Grant{Token: h.Token, TTL: ttl}, nil
+}
+
+// Release implements driver.Backend.
+func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	lock := b.layout.lockKey(h.Key)
+	owner := ownerValue(h.Owner, h.Session)
+	if h.Session {
+		b.sessions.release(lock, owner)
+	} else {
+		b.watched.unholdOwner(lock, owner)
+	}
+	n, err := releaseScript.Exec(ctx, b.client, []string{lock}, []string{owner}).AsInt64()
+	if err != nil {
+		return b.classify(ctx, err)
+	}
+	if n == 0 {
+		return driver.ErrLost
+	}
+	b.watched.wake(lock) // see Extend
+	return nil
+}
+
+// Inspect implements driver.Inspector.
+func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, error) {
+	reply, err := inspectScript.Exec(ctx, b.client, []string{b.layout.lockKey(key), b.layout.tokenKey(key)}, nil).ToArray()
+	if err != nil && rueidis.IsRedisNil(err) {
+		return driver.Info{}, false, nil
+	}
+	if err != nil || len(reply) != 3 {
+		return driver.Info{}, false, b.classify(ctx, err)
+	}
+	value, err := reply[0].ToString()
+	if err != nil {
+		return driver.Info{}, false, b.classify(ctx, err)
+	}
+	var info driver.Info
+	info.Owner, info.Session = parseOwner(value)
+	if rest, err := reply[1].AsInt64(); err == nil && rest > 0 {
+		info.Remaining = time.Duration(rest) * time.Millisecond
+	}
+	if token, err := reply[2].AsUint64(); err == nil { // none, if the counter was deleted
+		info.Token = token
+	}
+	return info, true, nil
+}
+
+// Ping implements driver.Pinger: every node that this client knows answers.
+func (b *backend) Ping(ctx context.Context) error {
+	for _, node := range b.client.Nodes() {
+		if err := node.Do(ctx, node.B().Ping().Build()).Error(); err != nil {
+			return b.classify(ctx, err)
+		}
+	}
+	return nil
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

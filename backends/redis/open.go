@@ -1,0 +1,212 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/redis/rueidis"
+	"github.com/redis/rueidis/rueidislock"
+)
+
+// renewals is how many times within its validity a session is renewed: two may fail
+// before it is lost.
+const renewals = 3
+
+// backend is one client of one Redis, Sentinel set or Cluster.
+type backend struct {
+	cfg    Config
+	layout layout
+	client rueidis.Client     // for our own scripts
+	lock   rueidislock.Locker // renews the sessions; talks through a sessionClient
+	caps   driver.Capabilities
+
+	watched  watched  // who wants to hear of which key
+	sessions sessions // by lock
+
+	closed  atomic.Bool
+	closing context.Context // ends when Close begins
+	end     context.CancelFunc
+	done    chan struct{} // verify has ended
+}
+
+// Open connects and returns when the server has answered. It is what locker.Open calls
+// for the type "redis"; most programs use that, or New. Errors match
+// driver.ErrInvalidConfig, driver.ErrUnavailable or driver.ErrUnsupported.
+func Open(ctx context.Context, c Config) (driver.Backend, error) {
+	if ctx == nil {
+		return nil, errors.New("ctx is nil; pass context.Background()")
+	}
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	opt, err := c.clientOption()
+	if err != nil {
+		return nil, err
+	}
+	b := &backend{cfg: c, layout: newLayout(c.Prefix), done: make(chan struct{})}
+	b.closing, b.end = context.WithCancel(context.Background())
+	b.watched.init()
+
+	// rueidis connects without a ctx: the dial timeout bounds it, and a caller who has
+	// gone is not kept waiting.
+	opened := make(chan error, 1)
+	go func() { opened <- b.connect(opt) }()
+	select {
+	case err = <-opened:
+	case <-ctx.Done():
+		go func() {
+			if <-opened == nil {
+				b.lock.Close()
+			}
+		}()
+		b.end()
+		return nil, fmt.Errorf("%w: %w", driver.ErrUnavailable, ctx.Err())
+	}
+	if err != nil {
+		b.end()
+		return nil, err
+	}
+	go b.verifyLoop()
+	return b, nil
+}
+
+// connect makes the client, the way that the server allows.
+func (b *backend) connect(opt rueidis.ClientOption) error {
+	tracked := false
+	build := func(opt rueidis.ClientOption) (rueidis.Client, error) {
+		// rueidislock has put its own handler here. Ours goes before it.
+		theirs := opt.OnInvalidations
+		if theirs != nil {
+			opt.OnInvalidations = func(keys []rueidis.RedisMessage) { b.onInvalidations(keys, theirs) }
+		}
+		client, err := newClient(opt)
+		if err == nil && !opt.DisableCache {
+			tracked = true
+			var old bool
+			if old, err = beforeNoLoop(client); err != nil {
+				client.Close()
+			} else if old {
+				// Below 7.0.5 NOLOOP and scripts do not go together (redis/redis#11052).
+				client.Close()
+				opt.ClientTrackingOptions = []string{"OPTOUT"}
+				client, err = newClient(opt)
+			}
+		}
+		if errors.Is(err, rueidis.ErrNoCache) && b.cfg.Tracking == TrackingAuto {
+			tracked = false
+			opt.DisableCache, opt.OnInvalidations = true, nil
+			client, err = newClient(opt)
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.client = client
+		return &sessionClient{Client: client}, nil
+	}
+	lock, err := rueidislock.NewLocker(rueidislock.LockerOption{
+		ClientOption: opt, ClientBuilder: build,
+		KeyPrefix: b.cfg.Prefix, KeyMajority: 1,
+		KeyValidity: b.cfg.Validity, ExtendInterval: b.cfg.Validity / renewals,
+		NoLoopTracking: true, FallbackSETPX: true,
+		// It bounds one attempt; ours are bounded by the caller's ctx and the connection.
+		TryNextAfter: b.cfg.Validity,
+	})
+	if errors.Is(err, rueidis.ErrNoCache) {
+		return fmt.Errorf(`%w: tracking: "on", but the server does not announce changes to caching clients (Redis 6.2 and RESP3 are needed): %w`, driver.ErrUnsupported, err)
+	}
+	if err != nil {
+		return classify(context.Background(), err)
+	}
+	b.lock = lock
+	if b.client.Mode() == rueidis.ClientModeCluster && b.cfg.DB != 0 {
+		lock.Close()
+		return fmt.Errorf("%w: db: %d; a Cluster has only database 0", driver.ErrInvalidConfig, b.cfg.DB)
+	}
+
+	has := driver.NewSet(driver.LeaseOutlivesProcess, driver.TokensSurviveRestart, driver.TokensSurviveDataLoss, driver.SharedStore)
+	if tracked {
+		has |= driver.NewSet(driver.PromptLoss)
+	}
+	b.caps = driver.Capabilities{Name: "redis", Has: has, SessionValidity: b.cfg.Validity, Granularity: 20 * time.Millisecond}
+	return nil
+}
+
+func newClient(opt rueidis.ClientOption) (client rueidis.Client, err error) {
+	defer func() {
+		if p := recover(); p != nil { // rueidis panics at options that contradict each other
+			err = fmt.Errorf("%w: clientOption: %v", driver.ErrInvalidConfig, p)
+		}
+	}()
+	return rueidis.NewClient(opt)
+}
+
+// beforeNoLoop says whether any node is older than 7.0.5.
+func beforeNoLoop(client rueidis.Client) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	for _, node := range client.Nodes() {
+		info, err := node.Do(ctx, node.B().Info().Section("server").Build()).ToString()
+		if err != nil {
+			if _, refused := rueidis.IsRedisErr(err); refused {
+				return true, nil // an ACL without INFO: assume the older one
+			}
+			return false, err
+		}
+		if !atLeast(info, 7, 0, 5) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// atLeast reads redis_version out of INFO. An unknown version counts as older.
+func atLeast(info string, want ...int) bool {
+	_, rest, _ := strings.Cut(info, "redis_version:")
+	version, _, _ := strings.Cut(rest, "\r\n")
+	parts := strings.Split(version, ".")
+	for i, w := range want {
+		if i >= len(parts) {
+			return false
+		}
+		n, err := strconv.Atoi(parts[i])
+		if err != nil || n < w {
+			return false
+		}
+		if n > w {
+			return true
+		}
+	}
+	return true
+}
+
+// Capabilities implements driver.Backend.
+func (b *backend) Capabilities() driver.Capabilities { return b.caps }
+
+// Close implements driver.Backend.
+func (b *backend) Close(ctx context.Context) error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	b.end()
+	b.sessions.endAll()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.lock.Close() // and the client with it
+		<-b.done
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		// A connection that hangs is given up by its timeout, in the background.
+		return fmt.Errorf("%w: the connections are still being closed: %w", driver.ErrUnavailable, ctx.Err())
+	}
+}

@@ -1,0 +1,332 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/redis/rueidis"
+)
+
+// Sessions are rueidislock's: it owns the goroutine that renews a key three times within
+// its validity, and hears of its loss. What it sends, though, cannot keep the contract:
+//
+//   - it names the expiry by the client's wall clock, so that two machines whose clocks
+//     disagree by more than the validity both hold;
+//   - it believes in a renewal from before the server has confirmed it, and ends a session
+//     at the first one that fails;
+//   - its lock's value is drawn anew for each attempt, so that after a lost reply it is
+//     locked out by its own key;
+//   - it cannot mint a token in the step that acquires.
+//
+// All of that passes through one seam, the rueidis.Client that it is given. sessionClient
+// stands there and sends our own scripts in place of rueidislock's: the same acquire.lua
+// as for leases, and extend.lua with a duration. What belongs to which session it sees from
+// the ctx, which rueidislock passes through. docs/adr/0003-sessions.md has the measurements.
+
+// session is one session, from its attempt on. It is the value of its ctx.
+type session struct {
+	b     *backend
+	lock  string
+	token string // the counter's key
+	owner string
+	hears driver.Listener
+
+	ask context.Context // the caller's, during the attempt only
+
+	mu        sync.Mutex
+	phase     phase
+	granted   uint64
+	err       error // why the attempt failed
+	confirmed time.Time
+	timer     *time.Timer
+	stop      context.CancelFunc // ends rueidislock's part
+}
+
+type phase uint8
+
+const (
+	asking phase = iota
+	holding
+	over
+)
+
+type sessionKey struct{}
+
+// sessionClient is the client that rueidislock is given.
+type sessionClient struct{ rueidis.Client }
+
+// Do carries out a session's next step instead of rueidislock's command.
+func (c *sessionClient) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	s, ok := ctx.Value(sessionKey{}).(*session)
+	if !ok {
+		// Its clean-up, the only thing that it sends with a ctx of its own: deletes the key
+		// if it has the value drawn by rueidislock, which no key of ours has. Release does
+		// that work; answering here keeps a Redis that hangs from blocking the caller.
+		return rueidis.NewErrorResult(errNotSent)
+	}
+	s.mu.Lock()
+	phase := s.phase
+	s.mu.Unlock()
+	switch phase {
+	case asking:
+		return s.acquire()
+	case holding:
+		return s.renew(ctx)
+	}
+	return rueidis.NewErrorResult(context.Canceled)
+}
+
+var errNotSent = errors.New("not sent: the backend releases its sessions itself")
+
+// sessions are the ones of this client, by lock.
+type sessions struct {
+	mu    sync.Mutex
+	holds map[string]*session
+	turns map[string]*turn
+}
+
+// turn lets one attempt at a lock go on at a time: of two, rueidislock can lose the gate
+// that its waiters and its holder share.
+type turn struct {
+	free chan struct{} // holds one value while nobody has the turn
+	n    int           // who has it or waits for it
+}
+
+func (ss *sessions) take(ctx context.Context, lock string) error {
+	ss.mu.Lock()
+	t := ss.turns[lock]
+	if t == nil {
+		t = &turn{free: make(chan struct{}, 1)}
+		t.free <- struct{}{}
+		if ss.turns == nil {
+			ss.turns, ss.holds = make(map[string]*turn), make(map[string]*session)
+		}
+		ss.turns[lock] = t
+	}
+	t.n++
+	ss.mu.Unlock()
+	select {
+	case <-t.free:
+		return nil
+	case <-ctx.Done():
+		ss.give(lock, false)
+		return ctx.Err()
+	}
+}
+
+func (ss *sessions) give(lock string, had bool) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	t := ss.turns[lock]
+	if had {
+		t.free <- struct{}{}
+	}
+	if t.n--; t.n == 0 {
+		delete(ss.turns, lock)
+	}
+}
+
+func (ss *sessions) get(lock string) *session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.holds[lock]
+}
+
+func (ss *sessions) put(s *session) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.holds[s.lock] = s
+}
+
+func (ss *sessions) drop(s *session) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.holds[s.lock] == s {
+		delete(ss.holds, s.lock)
+	}
+}
+
+// release stops the renewing, whatever comes of the release itself.
+func (ss *sessions) release(lock, owner string) {
+	if s := ss.get(lock); s != nil && s.owner == owner {
+		s.finish(nil)
+	}
+}
+
+func (ss *sessions) endAll() {
+	ss.mu.Lock()
+	all := make([]*session, 0, len(ss.holds))
+	for _, s := range ss.holds {
+		all = append(all, s)
+	}
+	ss.mu.Unlock()
+	for _, s := range all {
+		s.finish(driver.ErrClosed)
+	}
+}
+
+func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	s := &session{
+		b: b, lock: b.layout.lockKey(r.Key), token: b.layout.tokenKey(r.Key),
+		owner: ownerValue(r.Owner, true), hears: r.Hold, ask: ctx,
+	}
+	if err := b.sessions.take(ctx, s.lock); err != nil {
+		return driver.Grant{}, fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	}
+	defer b.sessions.give(s.lock, true)
+
+	if held := b.sessions.get(s.lock); held != nil {
+		if held.owner == s.owner {
+			return driver.Grant{Token: held.granted}, nil
+		}
+		return driver.Grant{}, driver.Held(b.cfg.Validity)
+	}
+
+	life, stop := context.WithCancel(context.WithValue(context.Background(), sessionKey{}, s))
+	s.stop = stop
+	_, _, err := b.lock.TryWithContext(life, b.layout.lockName(r.Key))
+	s.ask = nil
+	if err != nil {
+		stop()
+		return driver.Grant{}, s.failure(ctx, err)
+	}
+	b.sessions.put(s)
+	if err := s.begin(); err != nil {
+		return driver.Grant{}, err
+	}
+	return driver.Grant{Token: s.granted}, nil
+}
+
+// acquire is the attempt. rueidislock needs to know only whether it succeeded: an error,
+// nil for "held by others", or anything else for success.
+func (s *session) acquire() rueidis.RedisResult {
+	sent := time.Now()
+	token, err := s.b.acquire(s.ask, s.lock, s.token, s.owner, s.b.cfg.Validity)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	switch {
+	case errors.Is(err, driver.ErrHeld):
+		return rueidis.NewErrorResult(rueidis.Nil)
+	case err != nil:
+		return rueidis.NewErrorResult(err)
+	}
+	s.granted, s.confirmed, s.phase = token, sent, holding
+	return rueidis.NewResult(rueidis.RedisMessage{}, nil)
+}
+
+// failure is the error of an attempt that rueidislock reports as failed.
+func (s *session) failure(ctx context.Context, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase = over
+	if s.err != nil {
+		return s.err
+	}
+	// It was granted, but so late that rueidislock had given up, or rueidislock was closed.
+	// The core takes it back, because the outcome is unknown to it.
+	return s.b.classify(ctx, err)
+}
+
+// begin starts the guard: the session ends when no renewal has been confirmed for so long
+// that the key may be somebody else's (LOSS-001). It lasts from the moment before the
+// last confirmed command was sent, less the drift allowance.
+func (s *session) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == over { // lost before it was put among the holds
+		s.b.sessions.drop(s)
+		return fmt.Errorf("the session was lost as soon as it was granted: %w", driver.ErrLost)
+	}
+	s.timer = time.AfterFunc(time.Until(s.believed()), s.onSilence)
+	return nil
+}
+
+// driftFactor is how much faster than ours the server's clock may run.
+const driftFactor = 0.01
+
+func (s *session) believed() time.Time {
+	v := s.b.cfg.Validity
+	return s.confirmed.Add(v - time.Duration(float64(v)*driftFactor))
+}
+
+func (s *session) onSilence() {
+	s.mu.Lock()
+	left := time.Until(s.believed())
+	if s.phase == holding && left > 0 {
+		s.timer.Reset(left)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.finish(fmt.Errorf("no renewal was confirmed for %s: %w", s.b.cfg.Validity, driver.ErrUnavailable))
+}
+
+// renew answers both of rueidislock's reasons to ask: its timer, and an announcement that
+// the key was changed. It goes on trying until the session cannot be believed in any more:
+// one broken connection does not end it.
+func (s *session) renew(ctx context.Context) rueidis.RedisResult {
+	const pause = 50 * time.Millisecond
+	for {
+		s.mu.Lock()
+		recent := time.Since(s.confirmed) < s.b.cfg.Validity/renewals/2
+		until := s.believed()
+		s.mu.Unlock()
+
+		call, cancel := context.WithDeadline(ctx, until)
+		sent := time.Now()
+		var reply rueidis.RedisResult
+		if recent {
+			// Not the timer. A look is enough, and is not announced to ourselves, as a write
+			// would be where the server knows no NOLOOP: it would be answered by the next.
+			reply = checkScript.Exec(call, s.b.client, []string{s.lock}, []string{s.owner})
+		} else {
+			reply = extendScript.Exec(call, s.b.client, []string{s.lock}, []string{s.owner, millis(s.b.cfg.Validity)})
+		}
+		cancel()
+		n, err := reply.AsInt64()
+		switch {
+		case err == nil && n == 1:
+			if !recent {
+				s.mu.Lock()
+				s.confirmed = sent
+				s.mu.Unlock()
+			}
+			return reply
+		case err == nil:
+			s.finish(driver.ErrLost)
+			return reply
+		case ctx.Err() != nil || !time.Now().Add(pause).Before(until):
+			return reply
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+		}
+	}
+}
+
+// finish ends the session once, and tells its listener unless cause is nil.
+func (s *session) finish(cause error) {
+	s.mu.Lock()
+	if s.phase == over {
+		s.mu.Unlock()
+		return
+	}
+	s.phase = over
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	s.b.sessions.drop(s)
+	s.stop()
+	if cause != nil {
+		s.hears.Lost(cause)
+	}
+}
