@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -281,4 +282,24 @@ func (t *TLS) config() (*tls.Config, error) {
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
+}
+
+// Format implements fmt.Formatter: passwords are masked whatever the verb.
+func (c Config) Format(f fmt.State, verb rune) {
+	type plain Config // without this method
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c.masked()))
+}
+
+// LogValue implements slog.LogValuer, with passwords masked.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
+
+func (c Config) masked() Config {
+	const mask = "***"
+	if c.Password != "" {
+		c.Password = mask
+	}
+	if c.SentinelPassword != "" {
+		c.SentinelPassword = mask
+	}
+	return c
 }
