@@ -37,14 +37,17 @@ type Config struct {
 	// that type.
 	Backend any `json:"backend"`
 
-	// Logger hears of every loss at level Warn and of everything else at Debug. nil
-	// for silence. Keys appear in it, quoted; secrets never.
+	// Logger hears of every loss, and of every Extend or release that failed, at level
+	// Warn, and of everything else at Debug. nil for silence. Keys appear in it, quoted;
+	// secrets never.
 	Logger *slog.Logger `json:"-"`
 
 	// Observer is told of every event. nil for nobody.
 	Observer Observer `json:"-"`
 
-	layers []layer // what sources said of the backend; applied over Backend by Open
+	// layers are what sources said of the backend; applied over Backend by Open. Pointers,
+	// so that printing what contains a Config does not reach their secrets.
+	layers []*layer
 }
 
 // settings checks what the core itself needs of c, and fills in the defaults.

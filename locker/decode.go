@@ -19,7 +19,8 @@ import (
 // durations have a unit, and an error names the field by its path. What the source
 // leaves out keeps its value.
 //
-// A field with the tag lockstep:"secret" has its value in no error.
+// A field with the tag lockstep:"secret" has its value in no error, and neither has
+// what stands where an object belongs: it may be anything, such as a URL with a password.
 type decoder struct {
 	path  string                      // where in the whole the struct stands
 	aside map[string]*json.RawMessage // top-level fields that are not decoded but set aside
@@ -33,7 +34,10 @@ func (d *decoder) decode(data []byte, into any) error {
 	if err := wellFormed(data); err != nil {
 		return err
 	}
-	return d.value(d.path, data, reflect.ValueOf(into).Elem(), false)
+	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Struct {
+		return d.object(d.path, bytes.TrimSpace(data), v, false)
+	}
+	return d.value(d.path, data, reflect.ValueOf(into).Elem(), true)
 }
 
 func wellFormed(data []byte) error {
@@ -89,18 +93,12 @@ func (d *decoder) value(path string, data []byte, v reflect.Value, secret bool) 
 		}
 		return nil
 	case v.CanInt() || v.CanUint() || v.CanFloat():
-		if data[0] == '"' {
+		if c := data[0]; c != '-' && (c < '0' || c > '9') {
 			return want("a number")
 		}
 		return d.text(path, string(data), v, secret)
 	case v.Kind() == reflect.Pointer:
-		if v.IsNil() {
-			v.Set(reflect.New(v.Type().Elem()))
-			if d.fill != nil {
-				d.fill(v.Interface())
-			}
-		}
-		return d.value(path, data, v.Elem(), secret)
+		return d.value(path, data, d.own(v), secret)
 	case v.Kind() == reflect.Slice:
 		var items []json.RawMessage
 		if json.Unmarshal(data, &items) != nil {
@@ -115,15 +113,31 @@ func (d *decoder) value(path string, data []byte, v reflect.Value, secret bool) 
 		v.Set(list)
 		return nil
 	case v.Kind() == reflect.Struct:
-		return d.object(path, data, v, want)
+		return d.object(path, data, v, secret)
 	}
 	return fmt.Errorf("%s: a %s cannot be configured", path, v.Type())
 }
 
-func (d *decoder) object(path string, data []byte, v reflect.Value, want func(string) error) error {
+// own makes the pointer v point to a struct of its own, so that what the program gave
+// stays as it is, and returns that struct.
+func (d *decoder) own(v reflect.Value) reflect.Value {
+	p := reflect.New(v.Type().Elem())
+	if !v.IsNil() {
+		p.Elem().Set(v.Elem())
+	} else if d.fill != nil {
+		d.fill(p.Interface())
+	}
+	v.Set(p)
+	return p.Elem()
+}
+
+func (d *decoder) object(path string, data []byte, v reflect.Value, secret bool) error {
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil {
-		return want("an object")
+	if json.Unmarshal(data, &fields) != nil || fields == nil {
+		if path == "" {
+			return errors.New("want an object: {…}")
+		}
+		return fmt.Errorf("%s: want an object: {…}", path)
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		at := join(path, name)
@@ -133,11 +147,11 @@ func (d *decoder) object(path string, data []byte, v reflect.Value, want func(st
 				continue
 			}
 		}
-		f, secret, ok := fieldByName(v, name)
+		f, hidden, ok := fieldByName(v, name)
 		if !ok {
-			return fmt.Errorf("%s: unknown field (known: %s)", quoteBare(at), strings.Join(fieldNames(v.Type()), ", "))
+			return unknownField(at, fieldNames(v.Type()))
 		}
-		if err := d.value(at, fields[name], f, secret); err != nil {
+		if err := d.value(at, fields[name], f, secret || hidden); err != nil {
 			return err
 		}
 	}
@@ -151,6 +165,8 @@ func (d *decoder) text(path, s string, v reflect.Value, secret bool) error {
 		got = "a value that is not shown"
 	}
 	switch {
+	case v.Kind() == reflect.Pointer:
+		return d.text(path, s, d.own(v), secret)
 	case v.Type() == durationType:
 		t, err := time.ParseDuration(s)
 		if err != nil {
@@ -198,22 +214,13 @@ func (d *decoder) setText(into any, path string, values []string) (known bool, e
 			return false, nil
 		}
 		if v.Kind() == reflect.Pointer {
-			if v.IsNil() {
-				v.Set(reflect.New(v.Type().Elem()))
-				if d.fill != nil {
-					d.fill(v.Interface())
-				}
-			}
-			v = v.Elem()
+			v = d.own(v)
 		}
-		if v.Kind() != reflect.Struct {
-			return false, nil
-		}
-		f, s, ok := fieldByName(v, name)
+		f, hidden, ok := fieldByName(v, name)
 		if !ok {
 			return false, nil
 		}
-		v, secret = f, s
+		v, secret = f, secret || hidden
 	}
 	if v.Kind() == reflect.Slice {
 		list := reflect.MakeSlice(v.Type(), len(values), len(values))
@@ -231,22 +238,30 @@ func (d *decoder) setText(into any, path string, values []string) (known bool, e
 	return true, d.text(path, values[0], v, secret)
 }
 
-func (d *decoder) known(into any) string {
-	return strings.Join(fieldNames(reflect.TypeOf(into).Elem()), ", ")
+func unknownField(path string, known []string) error {
+	return fmt.Errorf("%s: unknown field (known: %s)", quoteBare(path), strings.Join(known, ", "))
 }
 
 func fieldByName(v reflect.Value, name string) (f reflect.Value, secret, ok bool) {
 	t := v.Type()
+	if t.Kind() != reflect.Struct || name == "" {
+		return reflect.Value{}, false, false
+	}
 	for i := range t.NumField() {
 		if sf := t.Field(i); jsonName(sf) == name {
-			return v.Field(i), sf.Tag.Get("lockstep") == "secret", true
+			return v.Field(i), isSecret(sf), true
 		}
 	}
 	return reflect.Value{}, false, false
 }
 
+func isSecret(f reflect.StructField) bool { return f.Tag.Get("lockstep") == "secret" }
+
 func fieldNames(t reflect.Type) []string {
 	var names []string
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
 	for i := range t.NumField() {
 		if n := jsonName(t.Field(i)); n != "" {
 			names = append(names, n)
@@ -272,8 +287,15 @@ func join(path, name string) string {
 }
 
 func quoteJSON(data []byte) string {
-	if len(data) > 0 && (data[0] == '{' || data[0] == '[') {
-		return map[byte]string{'{': "an object", '[': "a list"}[data[0]]
+	switch data[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		var s string
+		_ = json.Unmarshal(data, &s) // well-formed
+		return quote(s)
 	}
-	return strings.Trim(quote(string(data)), "`")
+	return quoteBare(string(data))
 }

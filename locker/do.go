@@ -11,7 +11,8 @@ import (
 //
 // The error joins fn's and Unlock's. ErrLost means that the hold ended while fn was
 // running: others may have run beside it, whatever fn itself returned. If fn panics,
-// the lock is released and the panic goes on.
+// the lock is released and the panic goes on. A nil fn is ErrInvalidArgument, before
+// anything is tried; the other errors are Lock's.
 func (l *Locker) Do(ctx context.Context, key string, fn func(ctx context.Context) error, opts ...Option) error {
 	var wrapped func(context.Context) (struct{}, error)
 	if fn != nil {

@@ -60,7 +60,7 @@ const (
 	InvalidArgument      // ErrInvalidArgument
 	UnknownBackend       // ErrUnknownBackend
 	Unsupported          // ErrUnsupported
-	Canceled             // no sentinel of its own: the ctx ended before anything was tried
+	Canceled             // context.Canceled or context.DeadlineExceeded: the ctx ended before anything was tried
 )
 
 var sentinels = [...]error{
@@ -148,6 +148,10 @@ func quote(s string) string {
 	}
 	return strconv.Quote(s[:cut]) + "… (" + strconv.Itoa(len(s)) + " bytes)"
 }
+
+// errClosing is the cause of what Close ends. It is not ErrClosed, so that a caller's ctx
+// that ended with another Locker is not taken for this one's end.
+var errClosing = errors.New("this Locker is being closed")
 
 // codeOf classifies an error of a backend. What matches no sentinel is Unavailable:
 // an unknown failure has an unknown outcome.

@@ -11,6 +11,10 @@ import (
 // be attached without this package depending on any. Observe is called outside of
 // all of this package's mutexes, by the goroutine that made the call; for
 // EventLost by a goroutine of its own, in order. A slow Observer slows its caller.
+//
+// Each hold has one EventAcquired and, later, one EventReleased or EventLost. Observe
+// may be called by several goroutines at the same time. It must not call Close, which
+// waits for it.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -18,8 +22,12 @@ type Observer interface {
 // ObserverFunc makes an Observer of a function.
 type ObserverFunc func(ctx context.Context, e Event)
 
-// Observe calls f.
-func (f ObserverFunc) Observe(ctx context.Context, e Event) { f(ctx, e) }
+// Observe calls f, unless it is nil.
+func (f ObserverFunc) Observe(ctx context.Context, e Event) {
+	if f != nil {
+		f(ctx, e)
+	}
+}
 
 // EventKind says what happened.
 type EventKind uint8
@@ -30,11 +38,11 @@ const (
 	EventAcquired           // a hold was granted; Waited is what it took since the call
 	EventWaited             // a Lock met contention or an outage and gave up after Waited; Err says why
 	EventExtended           // an Extend ended; Err is nil if it succeeded
-	EventReleased           // an Unlock ended; Err is nil if the release is confirmed
+	EventReleased           // Unlock or Close ended a hold; Err is nil if the release is confirmed, Reason is ReasonClosed after Close
 	EventLost               // a hold ended that nobody unlocked; Reason and Err say why
 )
 
-// Event is one happening.
+// Event is one happening. It holds no secret; Key is anybody's bytes.
 type Event struct {
 	Kind    EventKind
 	Backend string
@@ -100,17 +108,17 @@ type losses struct {
 }
 
 func (l *Locker) emitLost(e Event) {
-	if !l.observed() {
-		return
-	}
 	q := &l.losses
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.queue = append(q.queue, e)
-	if !q.running && l.background.enter() {
+	if !q.running {
+		if !l.background.enter() {
+			return
+		}
 		q.running = true
 		go l.drainLosses()
 	}
+	q.queue = append(q.queue, e)
 }
 
 func (l *Locker) drainLosses() {

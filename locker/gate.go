@@ -34,10 +34,11 @@ func (g *gate) leave() {
 	}
 }
 
-func (g *gate) isShut() bool { return g.n.Load() >= shutBit }
-
-// shut lets nothing more in. Called once.
+// shut lets nothing more in. Only one goroutine calls it, again without effect.
 func (g *gate) shut() {
+	if g.n.Load() >= shutBit {
+		return
+	}
 	g.n.Add(shutBit + 1) // one inside, so that the leave finds the gate empty if it is
 	g.leave()
 }
@@ -47,7 +48,12 @@ func (g *gate) wait(ctx context.Context) error {
 	select {
 	case <-g.drained:
 		return nil
+	default:
+	}
+	select {
+	case <-g.drained:
+		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return ctxError(ctx)
 	}
 }

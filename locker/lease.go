@@ -33,10 +33,14 @@ type Lease struct {
 	onEnd    map[*watch]struct{}
 
 	ttl         time.Duration // as asked for; 0 for a session
+	doubtful    bool          // an Extend's outcome is not known: the deadline may be earlier than the backend's
+	attempts    int           // the repeated ones; see again
 	unknown     bool          // an attempt's outcome is not known; belongs to the Lock call
 	granted     bool          // false while the Lock call is still under way
 	unconfirmed bool          // released, but the backend's answer never came
 	swept       bool          // the rest of an expired hold has been given back
+	announced   bool          // EventAcquired has been told
+	ending      *Event        // the hold's end, which came before that
 	extending   turn
 	releasing   turn
 }
@@ -147,8 +151,8 @@ func (s *Lease) Err() error {
 		return errNotALease("hold")
 	}
 	s.mu.Lock()
-	s.checkDeadline()
 	defer s.mu.Unlock()
+	s.checkDeadline()
 	if s.reason == 0 {
 		return nil
 	}
@@ -157,16 +161,25 @@ func (s *Lease) Err() error {
 
 // Context derives a ctx from parent that ends with the hold too, with Err as its
 // context.Cause (LOSS-004). FromContext finds the Lease in it. Call cancel when the
-// ctx is not needed any more; it does not unlock.
+// ctx is not needed any more; it does not unlock. From a nil parent, or a Lease that no
+// Locker made, comes a ctx that has ended already, with ErrInvalidArgument as its cause.
 func (s *Lease) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
-	if s != nil {
-		parent = context.WithValue(parent, leaseKey{}, s)
+	var invalid error
+	switch {
+	case s == nil || s.l == nil:
+		invalid = errNotALease("hold")
+	case parent == nil:
+		invalid = s.fail("hold", InvalidArgument, errNilContext)
 	}
-	ctx, cancelCause := context.WithCancelCause(parent)
-	if s == nil || s.l == nil {
-		cancelCause(errNotALease("hold"))
+	if parent == nil {
+		parent = context.Background()
+	}
+	if invalid != nil {
+		ctx, cancelCause := context.WithCancelCause(parent)
+		cancelCause(invalid)
 		return ctx, func() {}
 	}
+	ctx, cancelCause := context.WithCancelCause(context.WithValue(parent, leaseKey{}, s))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checkDeadline()
@@ -191,7 +204,8 @@ type watch struct{ cancel context.CancelCauseFunc }
 
 type leaseKey struct{}
 
-// FromContext finds the Lease whose Context (or Do, or Call) made ctx.
+// FromContext finds the Lease whose Context (or Do, or Call) made ctx; of several, the
+// innermost.
 func FromContext(ctx context.Context) (*Lease, bool) {
 	if ctx == nil {
 		return nil, false
@@ -206,7 +220,8 @@ func FromContext(ctx context.Context) (*Lease, bool) {
 // An error that matches ErrLost or ErrReleased means that the hold has ended; it is
 // never brought back (EXT-002). ErrUnavailable means that the outcome is unknown:
 // the lease goes on until the earlier of the two deadlines (EXT-003), and Extend may
-// be called again. A session has nothing to extend: ErrUnsupported (EXT-004).
+// be called again. A session has nothing to extend: ErrUnsupported (EXT-004). A d that
+// is not a ttl is ErrInvalidTTL, and after a ctx that has ended already nothing is sent.
 func (s *Lease) Extend(ctx context.Context, d time.Duration) error {
 	const op = "extend"
 	if s == nil || s.l == nil {
@@ -243,22 +258,30 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	if s.checkDeadline(); s.reason != 0 {
 		return s.ended(op)
 	}
+	if !s.l.ops.enter() {
+		return s.fail(op, Closed, nil)
+	}
+	defer s.l.ops.leave()
 
 	sent := s.l.now()
 	s.mu.Unlock()
 	grant, err := s.l.backend.Extend(ctx, s.holder, d)
 	s.mu.Lock()
 
+	if err == nil && s.reason == 0 {
+		s.doubtful = false
+		s.setDeadline(s.l.localDeadline(sent, grant.TTL, s.drift))
+		s.checkDeadline() // the answer may have taken longer than d
+	}
 	switch {
 	case s.reason != 0:
-		// The hold ended meanwhile, and stays ended. What the backend may have been
+		// The hold has ended meanwhile, and stays ended. What the backend may have been
 		// given until a later deadline is given back rather than left to run out.
-		if err == nil && s.reason != ReasonReleased {
+		if (err == nil || codeOf(err) == Unavailable) && s.reason != ReasonReleased && s.reason != ReasonClosed {
 			s.l.abandon(s.holder, d)
 		}
 		return s.ended(op)
 	case err == nil:
-		s.setDeadline(s.l.localDeadline(sent, grant.TTL, s.drift))
 		return nil
 	case errors.Is(err, driver.ErrLost):
 		s.end(reasonOf(err), err)
@@ -266,6 +289,7 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	default:
 		code := codeOf(err)
 		if code == Unavailable {
+			s.doubtful = true // the backend may not end it at the earlier time
 			s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.drift)))
 			err = withContext(ctx, err)
 		}
@@ -293,16 +317,21 @@ func (s *Lease) Unlock(ctx context.Context) error {
 	if ctx == nil {
 		return s.fail(op, InvalidArgument, errNilContext)
 	}
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-		defer cancel()
-	}
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	err, ended := s.unlock(ctx)
-	if ended && s.l.observed() {
-		s.l.emit(ctx, Event{Kind: EventReleased, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session, Err: err})
+	if ended {
+		s.tellRelease(ctx, ReasonReleased, err)
 	}
 	return err
+}
+
+// lasting is ctx or, if that has ended, one that lasts for releaseTimeout.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 }
 
 // unlock reports whether this call is the one that ended the hold.
@@ -317,19 +346,24 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 
 	s.checkDeadline()
 	again := s.unconfirmed
-	switch {
-	case s.reason == 0:
-		s.end(ReasonReleased, nil)
-	case again:
-	case (s.reason == ReasonExpired || s.reason == ReasonUnreachable) && !s.swept:
-		// This process stopped believing in the hold before the backend did (the
-		// drift allowance): give back what is left. The answer changes nothing.
-		s.swept = true
-		s.l.abandon(s.holder, 0)
-		return s.ended(op), false
-	default:
+	if s.reason != 0 && !again {
+		if (s.reason == ReasonExpired && s.l.keepsTime(s) || s.reason == ReasonUnreachable) && !s.swept {
+			// This process stopped believing in the hold before the backend did (the
+			// drift allowance): give back what is left. The answer changes nothing.
+			s.swept = true
+			s.l.abandon(s.holder, 0)
+		}
 		return s.ended(op), false
 	}
+	if !s.l.ops.enter() {
+		return s.fail(op, Closed, nil), false
+	}
+	defer s.l.ops.leave()
+	if !again {
+		s.end(ReasonReleased, nil)
+	}
+	ctx, cancel := lasting(ctx) // a ctx of this hold's Context has just ended
+	defer cancel()
 
 	s.mu.Unlock()
 	err = s.l.backend.Release(ctx, s.holder)
@@ -358,14 +392,35 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 	}
 }
 
-// Lost implements driver.Listener.
+// listener is the side of a Lease that the backend sees.
 type listener Lease
 
-func (n *listener) Lost(cause error) {
-	s := (*Lease)(n)
+// Lost implements driver.Listener.
+func (n *listener) Lost(cause error) { (*Lease)(n).lost(0, cause) }
+
+// repeat is the listener of a repeated attempt, and n says of which.
+type repeat struct {
+	s *Lease
+	n int
+}
+
+func (r *repeat) Lost(cause error) { r.s.lost(r.n, cause) }
+
+// again begins a repeated attempt. What the earlier one may have been granted may have
+// ended since, or may be about to be reported as ended: that says nothing of what this
+// one is granted.
+func (s *Lease) again() driver.Listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason == 0 {
+	s.attempts++
+	s.reason, s.cause = 0, nil
+	return &repeat{s, s.attempts}
+}
+
+func (s *Lease) lost(attempt int, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason == 0 && s.attempts == attempt {
 		s.end(reasonOf(cause), cause)
 	}
 }
@@ -404,16 +459,56 @@ func (s *Lease) end(r Reason, cause error) {
 }
 
 func (s *Lease) tellLoss() {
-	if s.l.observed() {
-		s.l.emitLost(Event{Kind: EventLost, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session,
-			Reason: s.reason, Err: s.ended("hold")})
+	if !s.l.observed() {
+		return
+	}
+	e := Event{Kind: EventLost, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session,
+		Reason: s.reason, Err: s.ended("hold")}
+	if s.announced {
+		s.l.emitLost(e)
+	} else {
+		s.ending = &e
+	}
+}
+
+// tellRelease emits EventReleased, with mu not held.
+func (s *Lease) tellRelease(ctx context.Context, r Reason, err error) {
+	if !s.l.observed() {
+		return
+	}
+	e := Event{Kind: EventReleased, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session, Reason: r, Err: err}
+	s.mu.Lock()
+	first := !s.announced
+	if first {
+		s.ending = &e
+	}
+	s.mu.Unlock()
+	if !first {
+		s.l.emit(ctx, e)
+	}
+}
+
+// told makes up for an end that came before EventAcquired was told, so that the two
+// are told in order.
+func (s *Lease) told() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.announced = true
+	if s.ending != nil {
+		s.l.emitLost(*s.ending)
+		s.ending = nil
 	}
 }
 
 func (s *Lease) ended(op string) error {
 	e := endings[s.reason]
 	err := e.err
-	if s.cause != nil && s.reason != ReasonExpired {
+	switch {
+	case s.cause == nil || s.reason == ReasonExpired:
+	case s.reason == ReasonUnreachable:
+		// Not ErrUnavailable, which would say that the hold goes on (ERR-002).
+		err = fmt.Errorf("%w: %v", err, s.cause)
+	default:
 		err = s.cause
 	}
 	return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: e.code, Reason: s.reason, Err: err}
@@ -425,7 +520,7 @@ func (s *Lease) fail(op string, code Code, err error) error {
 
 func (s *Lease) setDeadline(d time.Duration) {
 	s.deadline = d
-	if s.l.keepsTime(s) {
+	if s.doubtful || s.l.keepsTime(s) {
 		if left := d - s.l.now(); s.timer == nil {
 			s.timer = time.AfterFunc(left, s.onTimer)
 		} else {
@@ -438,6 +533,14 @@ func (s *Lease) onTimer() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checkDeadline() // not yet, if an Extend came between
+}
+
+// longest is how long the backend may hold the key after a grant.
+func (s *Lease) longest() time.Duration {
+	if s.holder.Session {
+		return s.l.caps.SessionValidity
+	}
+	return s.ttl
 }
 
 // left is how long the backend may still hold the key for us.

@@ -9,11 +9,10 @@ type live struct {
 }
 
 type liveShard struct {
-	mu    sync.Mutex
-	head  *Lease
-	count int
-	shut  bool
-	_     [64 - 8 - 8 - 8 - 8]byte // a cache line each
+	mu   sync.Mutex
+	head *Lease
+	shut bool
+	_    [64 - 8 - 8 - 8]byte // a cache line each
 }
 
 func (l *live) shard(s *Lease) *liveShard {
@@ -28,7 +27,6 @@ func (l *live) add(s *Lease) bool {
 	if sh.shut {
 		return false
 	}
-	sh.count++
 	s.next = sh.head
 	if s.next != nil {
 		s.next.prev = s
@@ -49,7 +47,6 @@ func (l *live) remove(s *Lease) {
 	default:
 		return // taken by shut
 	}
-	sh.count--
 	if s.next != nil {
 		s.next.prev = s.prev
 	}
@@ -69,18 +66,8 @@ func (l *live) shut() []*Lease {
 			all = append(all, s)
 			s = next
 		}
-		sh.head, sh.count = nil, 0
+		sh.head = nil
 		sh.mu.Unlock()
 	}
 	return all
-}
-
-func (l *live) len() (n int) {
-	for i := range l.shards {
-		sh := &l.shards[i]
-		sh.mu.Lock()
-		n += sh.count
-		sh.mu.Unlock()
-	}
-	return n
 }

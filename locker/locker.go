@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,12 +34,13 @@ type Locker struct {
 	seq      atomic.Uint64
 
 	live       live
-	ops        gate // acquisitions under way
+	ops        gate // calls under way that use the backend
 	background gate // clean-ups and notices under way
 	losses     losses
+	cleanups   cleanups
 	queues     queues
 
-	closing   context.Context // ends with ErrClosed when Close begins
+	closing   context.Context // ends with errClosing when Close begins
 	endWaits  context.CancelCauseFunc
 	closeOnce sync.Once
 	closed    chan struct{} // Close has finished
@@ -47,10 +49,11 @@ type Locker struct {
 
 // New makes a Locker over a backend that is already open, and owns it from then on:
 // Close closes it. Most programs use Open, or the New of a backend's package.
-// cfg.Type and cfg.Backend belong to Open and must be left out.
+// cfg.Type and cfg.Backend belong to Open and must be left out. The errors are
+// ErrInvalidArgument (a nil backend) and ErrInvalidConfig; the backend is then still open.
 func New(b driver.Backend, cfg Config) (*Locker, error) {
 	const op = "new"
-	if b == nil {
+	if _, ok := driver.As[driver.Backend](b); !ok {
 		return nil, &Error{Op: op, Code: InvalidArgument, Err: errors.New("the backend is nil")}
 	}
 	if cfg.Type != "" || cfg.Backend != nil || len(cfg.layers) > 0 {
@@ -91,11 +94,16 @@ func (l *Locker) Capabilities() driver.Capabilities {
 // patient the waiting is; the default waits until ctx ends, through contention and
 // outages. The error then matches the ctx's error and the last obstacle, ErrHeld or
 // ErrUnavailable (CTX-003).
+//
+// Further errors: ErrInvalidKey, ErrInvalidTTL, ErrInvalidConfig (a wrong Retry) and
+// ErrInvalidArgument (a nil ctx) before any I/O; ErrClosed; and ErrLost when the hold was
+// granted but was over before the answer came. Whatever the error, nothing stays held.
 func (l *Locker) Lock(ctx context.Context, key string, opts ...Option) (*Lease, error) {
 	return l.lock(ctx, "lock", key, false, true, opts)
 }
 
-// TryLock makes one attempt and never waits for another holder: ErrHeld.
+// TryLock makes one attempt and never waits for another holder: ErrHeld. It ends with
+// ctx; its other errors are Lock's.
 func (l *Locker) TryLock(ctx context.Context, key string, opts ...Option) (*Lease, error) {
 	return l.lock(ctx, "trylock", key, false, false, opts)
 }
@@ -111,10 +119,12 @@ func (l *Locker) TryLockNS(ctx context.Context, key string, opts ...Option) (*Le
 }
 
 // Key is the namespace, a colon, and key. The namespace is ns, or the Locker's; it
-// holds no colon, so that no two namespaces share a key. At most one ns.
+// holds no colon, so that no two namespaces share a key. At most one ns. The error is
+// ErrInvalidKey: the namespace is not usable, or key is empty, or the whole is longer
+// than MaxKey.
 func (l *Locker) Key(key string, ns ...string) (string, error) {
 	const op = "key"
-	if l == nil {
+	if !l.made() {
 		return "", errNoLocker(op)
 	}
 	space := l.defaults.namespace
@@ -144,7 +154,7 @@ func joinKey(op, ns, key string) (string, error) {
 
 // lock is behind all four: argument checks, defaults, one attempt, then waiting.
 func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, opts []Option) (*Lease, error) {
-	if l == nil {
+	if !l.made() {
 		return nil, errNoLocker(op)
 	}
 	if ctx == nil {
@@ -177,18 +187,21 @@ func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, op
 	var err error
 	if waited := false; wait && set.retry.Attempts != 0 {
 		waited, err = l.acquireOrWait(ctx, s, set.retry)
-		if err != nil && waited && l.observed() {
-			l.emit(ctx, Event{Kind: EventWaited, Key: key, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began, Err: err})
+		if err != nil {
+			l.giveUp(s)
+			err = l.lockError(ctx, op, key, err)
+			if waited && l.observed() {
+				l.emit(ctx, Event{Kind: EventWaited, Key: key, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began, Err: err})
+			}
+			return nil, err
 		}
-	} else {
-		err = l.attempt(ctx, s, l.backend.Acquire)
-	}
-	if err != nil {
+	} else if err = l.attempt(ctx, s, l.backend.Acquire); err != nil {
 		l.giveUp(s)
 		return nil, l.lockError(ctx, op, key, err)
 	}
 	if l.observed() {
 		l.emit(ctx, Event{Kind: EventAcquired, Key: key, Token: s.holder.Token, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began})
+		s.told()
 	}
 	return s, nil
 }
@@ -208,8 +221,12 @@ func (l *Locker) newLease(key string, set settings) *Lease {
 // if it was granted. After an error whose outcome is unknown, s.unknown is set: then
 // the attempt must be repeated with the same s, or taken back with giveUp.
 func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Context, driver.Request) (driver.Grant, error)) error {
+	var hold driver.Listener = (*listener)(s)
+	if s.unknown {
+		hold = s.again()
+	}
 	sent := l.now()
-	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: (*listener)(s)})
+	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: hold})
 	if err != nil {
 		if codeOf(err) == Unavailable {
 			s.unknown = true
@@ -242,7 +259,7 @@ func (l *Locker) grant(s *Lease, g driver.Grant, sent time.Duration) error {
 		}
 		return nil
 	}
-	l.abandon(s.holder, s.ttl)
+	l.abandon(s.holder, s.longest())
 	if s.reason == ReasonClosed {
 		return driver.ErrClosed
 	}
@@ -279,41 +296,10 @@ func (l *Locker) keepsTime(s *Lease) bool {
 	return s.drift != 0 || !l.caps.Has.Has(driver.LocalClock)
 }
 
-// abandon gives a hold back in the background: one whose grant or release may or may
-// not have happened. It tries until the backend has given an answer, or for as long
-// as the hold could last.
-func (l *Locker) abandon(h driver.Holder, left time.Duration) {
-	if !l.background.enter() {
-		return
-	}
-	go func() {
-		defer l.background.leave()
-		ctx, cancel := context.WithTimeout(context.Background(), max(left, releaseTimeout))
-		defer cancel()
-		retry := DefaultRetry()
-		for {
-			try, done := context.WithTimeout(ctx, releaseTimeout)
-			err := l.backend.Release(try, h)
-			done()
-			if err == nil || codeOf(err) != Unavailable {
-				return
-			}
-			pause := time.NewTimer(retry.next())
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-				pause.Stop()
-				return
-			case <-l.closing.Done():
-				pause.Stop()
-				return // Close has no time for a backend that is down
-			}
-		}
-	}()
-}
-
 // Inspect says who holds key at this moment, or ok == false when it is free. It is
-// for people: by the time it is read it may be wrong.
+// for people: by the time it is read it may be wrong. key is taken as it is (see Key).
+// ErrUnsupported if the backend cannot say, otherwise ErrUnavailable, ErrClosed or
+// ErrInvalidKey.
 func (l *Locker) Inspect(ctx context.Context, key string) (info driver.Info, ok bool, err error) {
 	const op = "inspect"
 	i, err := ability[driver.Inspector](l, ctx, op)
@@ -323,6 +309,10 @@ func (l *Locker) Inspect(ctx context.Context, key string) (info driver.Info, ok 
 	if err := checkKey(key); err != nil {
 		return driver.Info{}, false, l.fail(op, key, InvalidKey, err)
 	}
+	if !l.ops.enter() {
+		return driver.Info{}, false, l.fail(op, key, Closed, nil)
+	}
+	defer l.ops.leave()
 	info, ok, err = i.Inspect(ctx, key)
 	if err != nil {
 		return driver.Info{}, false, l.fail(op, key, codeOf(err), withContext(ctx, err))
@@ -330,13 +320,18 @@ func (l *Locker) Inspect(ctx context.Context, key string) (info driver.Info, ok 
 	return info, ok, nil
 }
 
-// Ping says whether the backend answers: nil, or ErrUnavailable.
+// Ping says whether the backend answers: nil, or ErrUnavailable, ErrClosed, or
+// ErrUnsupported where the backend cannot say.
 func (l *Locker) Ping(ctx context.Context) error {
 	const op = "ping"
 	p, err := ability[driver.Pinger](l, ctx, op)
 	if err != nil {
 		return err
 	}
+	if !l.ops.enter() {
+		return l.fail(op, "", Closed, nil)
+	}
+	defer l.ops.leave()
 	if err := p.Ping(ctx); err != nil {
 		return l.fail(op, "", codeOf(err), withContext(ctx, err))
 	}
@@ -346,12 +341,12 @@ func (l *Locker) Ping(ctx context.Context) error {
 func ability[T any](l *Locker, ctx context.Context, op string) (T, error) {
 	var none T
 	switch {
-	case l == nil:
+	case !l.made():
 		return none, errNoLocker(op)
 	case ctx == nil:
 		return none, l.fail(op, "", InvalidArgument, errNilContext)
-	case l.ops.isShut():
-		return none, l.fail(op, "", Closed, nil)
+	case ctx.Err() != nil:
+		return none, l.fail(op, "", Canceled, ctxError(ctx))
 	}
 	t, ok := driver.As[T](l.backend)
 	if !ok {
@@ -369,7 +364,7 @@ func ability[T any](l *Locker, ctx context.Context, op string) (T, error) {
 // validity.
 func (l *Locker) Close(ctx context.Context) error {
 	const op = "close"
-	if l == nil {
+	if !l.made() {
 		return errNoLocker(op)
 	}
 	if ctx == nil {
@@ -381,35 +376,63 @@ func (l *Locker) Close(ctx context.Context) error {
 		select {
 		case <-l.closed:
 			return l.closeErr
+		default:
+		}
+		select {
+		case <-l.closed:
+			return l.closeErr
 		case <-ctx.Done():
 			return l.fail(op, "", Canceled, ctxError(ctx))
 		}
 	}
 	defer close(l.closed)
 
+	l.endWaits(errClosing)
+	// Every hold has ended before ops is shut: who finds ops shut, finds its hold ended.
+	held := l.endAll()
 	l.ops.shut()
-	l.endWaits(driver.ErrClosed)
-	held := l.live.shut()
-	for _, s := range held {
-		s.mu.Lock()
-		if s.reason == 0 {
-			s.end(ReasonClosed, nil)
-		}
-		s.mu.Unlock()
-	}
 	errs := l.releaseAll(ctx, held)
-	_ = l.ops.wait(ctx) // what is still under way then is ended by the backend's Close
+
+	// What is under way gets a little time to end by itself, clean-ups last because the
+	// others start them; then the backend's Close ends it.
+	_ = l.settle(ctx, releaseTimeout)
 	if err := l.backend.Close(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("backend: %w", err))
 	}
-	l.background.shut()
-	if err := l.background.wait(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("clean-ups are still under way: %w", ctxError(ctx)))
+	if err := l.settle(context.WithoutCancel(ctx), time.Second); err != nil {
+		errs = append(errs, fmt.Errorf("calls are still under way: %w", err))
 	}
 	if len(errs) > 0 {
 		l.closeErr = l.fail(op, "", Unavailable, errors.Join(errs...))
 	}
 	return l.closeErr
+}
+
+// endAll ends all holds for good and returns those that were live.
+func (l *Locker) endAll() []*Lease {
+	return slices.DeleteFunc(l.live.shut(), func(s *Lease) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.checkDeadline()
+		if s.reason != 0 {
+			return true // an Unlock or a loss was quicker
+		}
+		s.end(ReasonClosed, nil)
+		return false
+	})
+}
+
+// settle waits until nothing is under way, for as long as limit at most. The background
+// is shut only when nobody is left who might need it, or when it is given up.
+func (l *Locker) settle(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := l.ops.wait(ctx)
+	if err == nil {
+		l.background.shut()
+		err = l.background.wait(ctx)
+	}
+	return err
 }
 
 // releaseAll releases what Close found held, several at a time.
@@ -430,15 +453,16 @@ func (l *Locker) releaseAll(ctx context.Context, held []*Lease) []error {
 				if i >= len(held) {
 					return
 				}
-				h := held[i].holder
-				err := l.backend.Release(ctx, h)
+				s := held[i]
+				err := l.backend.Release(ctx, s.holder)
 				if err != nil && !errors.Is(err, driver.ErrLost) {
 					failed.Add(1)
 					last.Store(&err)
 				}
-				if l.observed() {
-					l.emit(ctx, Event{Kind: EventReleased, Key: h.Key, Token: h.Token, Session: h.Session, Reason: ReasonClosed, Err: err})
+				if err != nil {
+					err = s.fail("close", codeOf(err), err)
 				}
+				s.tellRelease(ctx, ReasonClosed, err)
 			}
 		}()
 	}
@@ -449,12 +473,15 @@ func (l *Locker) releaseAll(ctx context.Context, held []*Lease) []error {
 	return []error{fmt.Errorf("%d of %d holds were not released: %w", failed.Load(), len(held), *last.Load())}
 }
 
+// made says whether l came from New or Open.
+func (l *Locker) made() bool { return l != nil && l.backend != nil }
+
 func (l *Locker) fail(op, key string, code Code, err error) error {
 	return &Error{Op: op, Key: key, Backend: l.caps.Name, Code: code, Err: err}
 }
 
 func errNoLocker(op string) error {
-	return &Error{Op: op, Code: InvalidArgument, Err: errors.New("the Locker is nil")}
+	return &Error{Op: op, Code: InvalidArgument, Err: errors.New("the Locker is nil or was not made by New or Open")}
 }
 
 // ctxError matches ctx.Err() and, where it differs, context.Cause(ctx).

@@ -104,7 +104,8 @@ func (r Retry) budget() (d time.Duration, ok bool) {
 }
 
 // Option changes one thing for one call; what it leaves alone is as in the Locker's
-// Config. It is a value, so that it costs no allocation.
+// Config. It is a value, so that it costs no allocation. Of several for the same thing the
+// last one counts. A wrong value is the error of the call that gets it, before any I/O.
 type Option struct {
 	set uint8 // which of the fields below are given
 	settings
@@ -135,10 +136,11 @@ func WithTTL(d time.Duration) Option {
 // WithSession asks for a session although the Locker's Config has a TTL.
 func WithSession() Option { return Option{set: setSession} }
 
-// WithRetry says how long Lock waits. TryLock never waits and ignores it.
+// WithRetry says how long Lock waits. TryLock never waits and ignores it, but for a wrong
+// one, which is ErrInvalidConfig.
 func WithRetry(r Retry) Option { return Option{set: setRetry, settings: settings{retry: r}} }
 
-// WithNamespace is the namespace for one LockNS, TryLockNS.
+// WithNamespace is the namespace for one LockNS, TryLockNS. A wrong one is ErrInvalidKey.
 func WithNamespace(ns string) Option {
 	return Option{set: setNamespace, settings: settings{namespace: ns}}
 }

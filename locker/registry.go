@@ -2,7 +2,6 @@ package locker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -31,21 +30,44 @@ type Names struct {
 
 // Register makes a backend known under name, as Config.Type and as URL scheme, for
 // Open. C is its configuration, a struct with json tags; open gets what the program and
-// the configuration sources said of it, merged, and checks it. A backend's package
-// calls Register in its init function; registering a name twice makes Open of that
-// name fail.
+// the configuration sources said of it, merged, and checks it: a wrong value is
+// driver.ErrInvalidConfig, a store that does not answer driver.ErrUnavailable. A field of
+// C that holds a secret has the tag lockstep:"secret", so that no error or log shows it. A
+// backend's package calls Register in its init function.
+//
+// A mistake (a name registered twice, a C that is no struct, no open) makes Open of that
+// name fail with ErrInvalidConfig, rather than the program at its start. Safe for
+// concurrent use.
 func Register[C any](name string, open func(ctx context.Context, c C) (driver.Backend, error), names ...Names) {
 	r := &registration{name: name, config: reflect.TypeFor[C]()}
-	r.open = func(ctx context.Context, code any, layers []layer) (driver.Backend, error) {
-		c, err := mergeConfig[C](name, code, layers)
-		if err != nil {
-			return nil, err
-		}
-		return open(ctx, c)
+	switch {
+	case r.config.Kind() != reflect.Struct:
+		r.wrong = fmt.Sprintf("was registered with a configuration that is no struct, but a %s", r.config)
+	case open == nil:
+		r.wrong = "was registered without a function to open it"
 	}
-	r.check = func(layers []layer) error {
-		_, err := mergeConfig[C](name, nil, layers)
-		return err
+	r.merge = func(code any, layers []*layer) (any, error) {
+		var c C
+		switch given := code.(type) {
+		case nil:
+		case C:
+			c = given
+		case *C:
+			if given != nil {
+				c = *given
+			}
+		default:
+			return c, fmt.Errorf("backend: type %q takes a %s, not a %T", name, r.config, code)
+		}
+		for _, l := range layers {
+			if err := l.apply(&c); err != nil {
+				return c, fmt.Errorf("%s: %w", l.source, err)
+			}
+		}
+		return c, nil
+	}
+	r.open = func(ctx context.Context, merged any) (driver.Backend, error) {
+		return open(ctx, merged.(C))
 	}
 	types, schemes := []string{name}, []string{name}
 	for _, n := range names {
@@ -54,26 +76,35 @@ func Register[C any](name string, open func(ctx context.Context, c C) (driver.Ba
 	}
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	if registry.types == nil {
-		registry.types, registry.schemes = map[string]*registration{}, map[string]*registration{}
-	}
 	for _, t := range types {
-		if registry.types[t] != nil {
-			r = &registration{name: t, twice: true}
-		}
-		registry.types[t] = r
+		r.add(&registry.types, t)
 	}
 	for _, s := range schemes {
-		registry.schemes[s] = r
+		r.add(&registry.schemes, strings.ToLower(s))
 	}
 }
 
+// registration is one backend. A wrong one stays in the registry, to say so in Open.
 type registration struct {
 	name   string
 	config reflect.Type
-	open   func(ctx context.Context, code any, layers []layer) (driver.Backend, error)
-	check  func(layers []layer) error
-	twice  bool
+	// merge is the configuration C: what the program gave, with each source laid over it in turn.
+	merge func(code any, layers []*layer) (any, error)
+	open  func(ctx context.Context, merged any) (driver.Backend, error)
+	wrong string
+}
+
+func (r *registration) add(to *map[string]*registration, name string) {
+	if name == "" {
+		return // it is what Config.Type is when it is left out
+	}
+	if *to == nil {
+		*to = make(map[string]*registration)
+	}
+	if other := (*to)[name]; other != nil && other != r {
+		r = &registration{name: name, wrong: "was registered by two packages"}
+	}
+	(*to)[name] = r
 }
 
 var registry struct {
@@ -97,8 +128,22 @@ func Backends() []string {
 }
 
 func lookUp(typ string) (*registration, *Error) {
+	switch {
+	case typ == "":
+		return find(&registry.types, typ, "type: it is empty")
+	case !isType.MatchString(typ): // a URL, perhaps, with a password
+		return find(&registry.types, "", "type: it is not the name of a type (not shown: it may hold a secret)")
+	}
+	return find(&registry.types, typ, fmt.Sprintf("type: %q", typ))
+}
+
+func lookUpScheme(scheme string) (*registration, *Error) {
+	return find(&registry.schemes, scheme, fmt.Sprintf("no backend has the URL scheme %s", quote(scheme)))
+}
+
+func find(in *map[string]*registration, name, what string) (*registration, *Error) {
 	registry.mu.RLock()
-	r := registry.types[typ]
+	r := (*in)[name]
 	registry.mu.RUnlock()
 	switch {
 	case r == nil:
@@ -106,42 +151,11 @@ func lookUp(typ string) (*registration, *Error) {
 		if known == "" {
 			known = "none; import the backend's package"
 		}
-		if typ == "" {
-			return nil, &Error{Code: UnknownBackend, Err: fmt.Errorf("type: it is empty (registered: %s)", known)}
-		}
-		return nil, &Error{Code: UnknownBackend, Err: fmt.Errorf("type: %s (registered: %s)", quote(typ), known)}
-	case r.twice:
-		return nil, &Error{Code: InvalidConfig, Err: fmt.Errorf("type: %s was registered by two packages", quote(typ))}
+		return nil, &Error{Code: UnknownBackend, Err: fmt.Errorf("%s (registered: %s)", what, known)}
+	case r.wrong != "":
+		return nil, &Error{Code: InvalidConfig, Err: fmt.Errorf("type: %s %s", quote(name), r.wrong)}
 	}
 	return r, nil
-}
-
-func scheme(s string) *registration {
-	registry.mu.RLock()
-	defer registry.mu.RUnlock()
-	return registry.schemes[s]
-}
-
-// mergeConfig is C as the program gave it, with each source laid over it in turn.
-func mergeConfig[C any](name string, code any, layers []layer) (C, error) {
-	var c C
-	switch given := code.(type) {
-	case nil:
-	case C:
-		c = given
-	case *C:
-		if given != nil {
-			c = *given
-		}
-	default:
-		return c, fmt.Errorf("backend: type %q takes a %T, not a %T", name, c, code)
-	}
-	for _, l := range layers {
-		if err := l.apply(&c); err != nil {
-			return c, fmt.Errorf("%s: %w", l.source, err)
-		}
-	}
-	return c, nil
 }
 
 // Open makes a Locker of cfg: it finds the backend by cfg.Type, connects, and returns
@@ -152,37 +166,31 @@ func mergeConfig[C any](name string, code any, layers []layer) (C, error) {
 //   - ErrUnavailable: the backend does not answer.
 func Open(ctx context.Context, cfg Config) (*Locker, error) {
 	const op = "open"
+	r, bad := lookUp(cfg.Type)
+	if bad != nil {
+		bad.Op = op
+		return nil, bad
+	}
 	fail := func(code Code, err error) error {
 		return &Error{Op: op, Backend: cfg.Type, Code: code, Err: err}
 	}
 	if ctx == nil {
 		return nil, fail(InvalidArgument, errNilContext)
 	}
-	r, bad := lookUp(cfg.Type)
-	if bad != nil {
-		bad.Op = op
-		return nil, bad
-	}
 	if _, err := cfg.settings(); err != nil {
+		return nil, fail(InvalidConfig, err)
+	}
+	merged, err := r.merge(cfg.Backend, cfg.layers)
+	if err != nil {
 		return nil, fail(InvalidConfig, err)
 	}
 	if ctx.Err() != nil {
 		return nil, fail(Canceled, ctxError(ctx))
 	}
-	if err := r.check(cfg.layers); err != nil {
-		return nil, fail(InvalidConfig, err)
-	}
-	if cfg.Backend != nil && reflect.Indirect(reflect.ValueOf(cfg.Backend)).Type() != r.config {
-		return nil, fail(InvalidConfig, fmt.Errorf("backend: type %q takes a %s, not a %T", cfg.Type, r.config, cfg.Backend))
-	}
-	b, err := r.open(ctx, cfg.Backend, cfg.layers)
+	b, err := r.open(ctx, merged)
 	if err != nil {
 		return nil, fail(codeOf(err), withContext(ctx, err))
 	}
 	cfg.Type, cfg.Backend, cfg.layers = "", nil, nil
-	l, err := New(b, cfg)
-	if err != nil {
-		err = errors.Join(err, b.Close(ctx))
-	}
-	return l, err
+	return New(b, cfg) // its errors: only a nil backend is left to find fault with
 }

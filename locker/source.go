@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -44,8 +47,6 @@ func (c Config) Load(source string) (Config, error) {
 // configuration, but a mistaken path.
 const maxSource = 1 << 20
 
-var looksLikeURL = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]+:/`)
-
 func (c Config) load(source string, env bool) (Config, error) {
 	source = strings.TrimSpace(source)
 	name, isEnv := strings.CutPrefix(source, "env:")
@@ -57,13 +58,16 @@ func (c Config) load(source string, env bool) (Config, error) {
 	case isEnv && !env:
 		return c, errors.New("source: it is env:NAME again; a variable holds JSON text, a file or a URL")
 	case isEnv:
+		if !isVariable.MatchString(name) {
+			return c, errors.New("source: what follows env: is not the name of a variable (not shown: it may hold a secret)")
+		}
 		value, set := os.LookupEnv(name)
 		if !set || strings.TrimSpace(value) == "" {
-			return c, fmt.Errorf("env:%s: the variable is not set or empty", quoteBare(name))
+			return c, fmt.Errorf("env:%s: the variable is not set or empty", name)
 		}
 		c, err := c.load(value, false)
 		if err != nil {
-			err = fmt.Errorf("env:%s: %w", quoteBare(name), err)
+			err = fmt.Errorf("env:%s: %w", name, err)
 		}
 		return c, err
 	case strings.HasPrefix(source, "{"):
@@ -71,35 +75,53 @@ func (c Config) load(source string, env bool) (Config, error) {
 	case looksLikeURL.MatchString(source):
 		return c.loadURL(source)
 	}
-	return c.loadFile(source)
+	// What is no path is not repeated in an error: it may be a mistyped URL or JSON with
+	// a password in it, or, in a variable, a password alone.
+	f, err := os.Open(source)
+	if err != nil && (!env || len(source) > 4096 || !looksLikePath.MatchString(source) || !strings.ContainsAny(source, `./\`)) {
+		return c, fmt.Errorf("source: it is neither JSON text that begins with {, nor a URL, nor the path of a file that can be opened (not shown: it may hold a secret): %w", pathError(err))
+	}
+	return c.loadFile(source, f, err)
 }
 
-func quoteBare(s string) string { q := quote(s); return strings.Trim(q, `"`) }
+var (
+	looksLikeURL  = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]+:/`)
+	looksLikePath = regexp.MustCompile(`^([a-zA-Z]:)?[^:@{}"\x00-\x1f]+$`)
+	isVariable    = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,255}$`)
+	isType        = regexp.MustCompile(`^[a-zA-Z0-9_.+-]{1,64}$`)
+)
 
-func (c Config) loadFile(path string) (Config, error) {
-	// What is no path is not repeated in an error: it may be a mistyped URL or JSON
-	// with a password in it.
-	if strings.ContainsAny(path, "{}\"@\n\x00") || len(path) > 4096 {
-		return c, errors.New("source: it is neither JSON text that begins with {, nor a URL, nor the path of a file (not shown: it may hold a secret)")
-	}
+// quoteBare is quote without the quotation marks.
+func quoteBare(s string) string {
+	q := quote(s)
+	end := strings.LastIndexByte(q, '"')
+	return q[1:end] + q[end+1:]
+}
+
+// loadFile takes what os.Open returned for path.
+func (c Config) loadFile(path string, f *os.File, err error) (Config, error) {
 	name := "file " + quote(path)
-	f, err := os.Open(path)
 	if err != nil {
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
-			err = pathErr.Err
-		}
-		return c, fmt.Errorf("%s: %w", name, err)
+		return c, fmt.Errorf("%s: %w", name, pathError(err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSource+1))
 	if err != nil {
-		return c, fmt.Errorf("%s: cannot be read: %w", name, err)
+		return c, fmt.Errorf("%s: it cannot be read: %w", name, pathError(err))
 	}
 	if len(data) > maxSource {
 		return c, fmt.Errorf("%s: it has more than %d bytes", name, maxSource)
 	}
 	return c.loadJSON(name, data)
+}
+
+// pathError is err without the path, which has been named already, or must not be.
+func pathError(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 func (c Config) loadJSON(name string, data []byte) (Config, error) {
@@ -108,28 +130,22 @@ func (c Config) loadJSON(name string, data []byte) (Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s: %w", name, err)
 	}
-	var layers []layer
+	var layers []*layer
 	if len(backend) > 0 {
-		layers = []layer{{source: name, json: backend}}
+		layers = []*layer{{source: name, json: backend}}
 	}
 	return c.lay(name, given, layers)
 }
 
-// decodeConfig decodes data over c and sets the backend's part aside. It returns the
-// Type that data gives, or "".
+// decodeConfig decodes data over c, but for the backend's part, which it sets aside, and
+// for Type, which it returns, or "" if data gives none.
 func decodeConfig(c *Config, backend *json.RawMessage, data []byte) (string, error) {
 	was := c.Type
 	c.Type = ""
-	if c.Retry != nil {
-		own := *c.Retry // the caller's stays as it is
-		c.Retry = &own
-	}
 	d := decoder{aside: map[string]*json.RawMessage{"backend": backend}, fill: fillRetry}
 	err := d.decode(data, c)
 	given := c.Type
-	if given == "" {
-		c.Type = was
-	}
+	c.Type = was
 	return given, err
 }
 
@@ -144,18 +160,22 @@ func (c Config) loadURL(source string) (Config, error) {
 	name, _, _ := strings.Cut(source, ":")
 	name = strings.ToLower(name)
 	u, err := url.Parse(source)
-	if err != nil || u.Opaque != "" || !strings.HasPrefix(source[len(name):], "://") {
+	if err != nil || !strings.HasPrefix(source[len(name):], "://") || u.Fragment != "" ||
+		strings.Contains(u.EscapedPath()+u.RawQuery, "@") {
+		// A / ? or # in a password ends the authority early: the @ is what gives it away.
 		// url.Parse's own words quote the URL, and with it a password.
 		return c, fmt.Errorf("URL %s://…: it is malformed; write %s://[user:password@]host[:port][/path][?field=value] and percent-encode special characters (not shown: it may hold a secret)", name, name)
 	}
 	if name == "file" {
-		return c.loadFile(u.Path)
+		if u.Host != "" || u.RawQuery != "" {
+			return c, errors.New("URL file://…: write file:///path/of/the/file")
+		}
+		f, err := os.Open(u.Path)
+		return c.loadFile(u.Path, f, err)
 	}
-	r := scheme(name)
-	if r == nil {
-		_, bad := lookUp("")
+	r, bad := lookUpScheme(name)
+	if bad != nil {
 		bad.Op = "load"
-		bad.Err = fmt.Errorf("no backend has the URL scheme %q (registered: %s)", name, strings.Join(Backends(), ", "))
 		return c, bad
 	}
 	label := "URL " + name + "://" + quoteBare(u.Host)
@@ -163,12 +183,8 @@ func (c Config) loadURL(source string) (Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s: the query is malformed; percent-encode special characters", label)
 	}
-	if c.Retry != nil {
-		own := *c.Retry
-		c.Retry = &own
-	}
 	d := decoder{aside: map[string]*json.RawMessage{"backend": nil, "type": nil}, fill: fillRetry}
-	for field := range query {
+	for _, field := range slices.Sorted(maps.Keys(query)) {
 		known, err := d.setText(&c, field, query[field])
 		if err != nil {
 			return c, fmt.Errorf("%s: %w", label, err)
@@ -178,14 +194,14 @@ func (c Config) loadURL(source string) (Config, error) {
 		}
 	}
 	u.RawQuery = ""
-	return c.lay(label, r.name, []layer{{source: label, url: u, query: query}})
+	return c.lay(label, r.name, []*layer{{source: label, url: u, query: query}})
 }
 
 // lay finishes a source: it may have chosen the type, and what it said of the backend
 // is checked now if the type is known, so that the error comes from where the mistake is.
-func (c Config) lay(name, typ string, layers []layer) (Config, error) {
+func (c Config) lay(name, typ string, layers []*layer) (Config, error) {
 	if typ != "" {
-		if c.Type != typ && !sameBackend(c.Type, typ) {
+		if !sameBackend(c.Type, typ) {
 			c.Backend, c.layers = nil, nil
 		}
 		c.Type = typ
@@ -203,18 +219,22 @@ func (c Config) lay(name, typ string, layers []layer) (Config, error) {
 		bad.Err = fmt.Errorf("%s: %w", name, bad.Err)
 		return c, bad
 	}
-	return c, r.check(c.layers)
+	_, err := r.merge(nil, c.layers)
+	return c, err
 }
 
 // sameBackend: an alias chooses nothing else.
 func sameBackend(was, now string) bool {
-	if was == "" {
-		return true // the program left the choice to the source; Open checks that Backend fits
+	if was == "" || was == now {
+		return true // "": the program left the choice to the source; Open checks that Backend fits
 	}
 	a, bad := lookUp(was)
 	b, bad2 := lookUp(now)
 	return bad == nil && bad2 == nil && a == b
 }
+
+// queryFields are the fields of Config that a URL's query can give.
+var queryFields = []string{"namespace", "ttl", "retry.attempts", "retry.delay", "retry.jitter", "driftFactor"}
 
 // layer is what one source said of the backend's configuration.
 type layer struct {
@@ -225,25 +245,26 @@ type layer struct {
 }
 
 // apply lays l over the configuration that c points to.
-func (l layer) apply(c any) error {
+func (l *layer) apply(c any) error {
 	if l.url == nil {
 		return (&decoder{path: "backend"}).decode(l.json, c)
 	}
 	if uc, ok := c.(URLConfig); ok {
-		if err := uc.UnmarshalURL(l.url); err != nil {
+		u := *l.url
+		if err := uc.UnmarshalURL(&u); err != nil {
 			return err
 		}
 	} else if l.url.Host != "" || l.url.User != nil || strings.Trim(l.url.Path, "/") != "" {
 		return errors.New("this backend takes no user, host or path in its URL; use ?field=value")
 	}
 	var d decoder
-	for field, values := range l.query {
-		known, err := d.setText(c, field, values)
+	for _, field := range slices.Sorted(maps.Keys(l.query)) {
+		known, err := d.setText(c, field, l.query[field])
 		if err != nil {
 			return err
 		}
 		if !known {
-			return fmt.Errorf("%s: unknown field (known: type-independent ones of Config, and %s)", quoteBare(field), d.known(c))
+			return unknownField(field, append(fieldNames(reflect.TypeOf(c).Elem()), queryFields...))
 		}
 	}
 	return nil

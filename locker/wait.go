@@ -24,14 +24,14 @@ func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited b
 	// Close must reach an attempt that is under way (CLO-002).
 	wctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(l.closing, func() { cancel(driver.ErrClosed) })()
+	defer context.AfterFunc(l.closing, func() { cancel(errClosing) })()
 
 	if l.waiter != nil {
 		err = l.waitNatively(wctx, s, r, err)
 	} else {
 		err = l.waitInLine(wctx, s, r, err)
 	}
-	if err != nil && errors.Is(context.Cause(wctx), driver.ErrClosed) {
+	if err != nil && context.Cause(wctx) == errClosing {
 		err = driver.ErrClosed
 	}
 	return true, err
@@ -43,14 +43,16 @@ func mayRetry(err error) bool {
 	return c == Held || c == Unavailable
 }
 
+// cutShort: err came because ctx has ended. It says nothing of the backend, so that the
+// obstacle before it remains the last one (CTX-003, ERR-002).
+func cutShort(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && codeOf(err) == Unavailable
+}
+
 // giveUp takes back an attempt that may have succeeded without our knowing (CTX-004).
 func (l *Locker) giveUp(s *Lease) {
 	if s.unknown {
-		left := s.ttl
-		if s.holder.Session {
-			left = l.caps.SessionValidity
-		}
-		l.abandon(s.holder, left)
+		l.abandon(s.holder, s.longest())
 	}
 }
 
@@ -67,12 +69,11 @@ func (l *Locker) waitNatively(ctx context.Context, s *Lease, r Retry, last error
 		if err == nil || !mayRetry(err) {
 			return err
 		}
-		if codeOf(err) == Held {
-			err = driver.ErrHeld // its words may name a ctx that is not the caller's
-		}
-		last = err
-		if ctx.Err() != nil {
+		if cutShort(ctx, err) {
 			break
+		}
+		if last = err; codeOf(err) == Held {
+			last = driver.ErrHeld // its words may name a ctx that is not the caller's
 		}
 		pause := time.NewTimer(r.next())
 		select {
@@ -89,6 +90,9 @@ var errPatience = errors.New("the retries are used up")
 // queues are the lines of waiters of this process, one a key (WAIT-004). Only the
 // first in line makes attempts, so that a thousand waiters cost the store no more
 // than one, and a wake-up goes to whom it belongs.
+//
+// mu is taken before a mutex of the backend (Notify and stop are called under it) and
+// after none: neither wake nor Listener.Lost, which a backend calls, takes it.
 type queues struct {
 	mu sync.Mutex
 	m  map[string]*queue
@@ -182,19 +186,24 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 
 	left := r.Attempts
 	tick := l.now() + r.next() // the next timed attempt
-	timer := time.NewTimer(r.next())
+	timer := time.NewTimer(tick - l.now())
 	defer timer.Stop()
 	front := w.front
 	inFront, try := false, false
+	doubt := s.unknown          // whether our own last attempt may have succeeded
 	expiry := time.Duration(-1) // when the holder's time is up, if known
 
-	for {
+	for ctx.Err() == nil {
 		if try {
 			try = false
 			err := l.attempt(ctx, s, l.backend.Acquire)
 			if err == nil || !mayRetry(err) {
 				return err
 			}
+			if cutShort(ctx, err) {
+				break
+			}
+			doubt = codeOf(err) == Unavailable
 			q.setObstacle(&l.queues, err)
 			expiry = -1
 			if rest, ok := driver.Remaining(err); ok && rest >= 0 {
@@ -230,15 +239,17 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 			if left > 0 {
 				left--
 			}
-			if inFront {
+			if inFront || doubt {
+				// Not only in front: whoever is there would wait for a lock that may be ours,
+				// and we for our turn, until its time is up.
 				try = true
 			} else if left == 0 {
 				return q.lastObstacle(&l.queues)
 			}
 		case <-ctx.Done():
-			return q.lastObstacle(&l.queues)
 		}
 	}
+	return q.lastObstacle(&l.queues)
 }
 
 // wakes: only the one in front listens, so that nobody else takes its wake-up.

@@ -35,7 +35,10 @@ type Config struct {
 	DB int `json:"db"`
 
 	// MasterSet is the name under which Sentinel watches the master. Empty: no Sentinel.
-	MasterSet        string `json:"masterSet"`
+	MasterSet string `json:"masterSet"`
+
+	// SentinelUsername and SentinelPassword are the ACL user's of the Sentinels, where they
+	// ask for one. They are not the data servers'.
 	SentinelUsername string `json:"sentinelUsername"`
 	SentinelPassword string `json:"sentinelPassword" lockstep:"secret"`
 
@@ -43,7 +46,7 @@ type Config struct {
 	TLS *TLS `json:"tls"`
 
 	// Prefix begins every key in Redis, so that several users can share one database. It
-	// holds no brace. Everyone who is to exclude each other uses the same. Default "lockstep".
+	// holds no brace and does not begin with "token:". Everyone who is to exclude each other uses the same. Default "lockstep".
 	Prefix string `json:"prefix"`
 
 	// Validity is how long a session's key outlives its process: it is renewed three times
@@ -199,6 +202,8 @@ func (c Config) validate() error {
 		return bad("prefix: it has %d bytes; at most %d are allowed", len(c.Prefix), maxPrefix)
 	case strings.ContainsAny(c.Prefix, "{}"):
 		return bad("prefix: %q holds a brace, which would decide the Cluster slot", c.Prefix)
+	case strings.HasPrefix(c.Prefix, "token:"):
+		return bad("prefix: %q begins with token:, as the token counters of other prefixes do", c.Prefix)
 	case c.Validity < minValidity || c.Validity > maxValidity:
 		return bad("validity: %s is not between %s and %s", c.Validity, minValidity, maxValidity)
 	case c.Timeout < minTimeout || c.Timeout > maxTimeout:

@@ -35,6 +35,7 @@ func TestInvalidConfig(t *testing.T) {
 		{"sentinel password without a set", Config{SentinelPassword: secret}, []string{"masterSet"}},
 		{"user without password", Config{Username: "u"}, []string{"password", `"u"`}},
 		{"brace in the prefix", Config{Prefix: "a{b"}, []string{"prefix", `"a{b"`}},
+		{"prefix of the counters", Config{Prefix: "token:lockstep"}, []string{"prefix", "token:"}},
 		{"long prefix", Config{Prefix: strings.Repeat("p", 129)}, []string{"prefix", "129", "128"}},
 		{"short validity", Config{Validity: time.Millisecond}, []string{"validity", "1ms", "500ms", "1h"}},
 		{"negative validity", Config{Validity: -time.Second}, []string{"validity", "-1s"}},

@@ -22,7 +22,10 @@
 // server's clock. Keep the servers' clocks synchronized, and set min-replicas-to-write if
 // you would rather lose availability.
 //
-// A Redis that evicts keys (maxmemory-policy other than noeviction) may evict locks.
+// A Redis that evicts keys (maxmemory-policy other than noeviction) may evict locks. A
+// server whose clock is set forward ends them early by as much. Holders count on their own
+// monotonic clock, which stands still while a machine is suspended: after that, too, only the
+// fencing token tells.
 //
 // # Waiting and loss
 //

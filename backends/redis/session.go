@@ -180,7 +180,7 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 	defer b.sessions.give(s.lock, true)
 
 	if held := b.sessions.get(s.lock); held != nil {
-		if held.owner == s.owner {
+		if held.owner == s.owner && held.adopt(r.Hold) {
 			return driver.Grant{Token: held.granted}, nil
 		}
 		return driver.Grant{}, driver.Held(b.cfg.Validity)
@@ -312,6 +312,14 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 	}
 }
 
+// adopt makes hears the listener from now on, unless the session is over.
+func (s *session) adopt(hears driver.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hears = hears
+	return s.phase == holding
+}
+
 // finish ends the session once, and tells its listener unless cause is nil.
 func (s *session) finish(cause error) {
 	s.mu.Lock()
@@ -323,10 +331,11 @@ func (s *session) finish(cause error) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	hears := s.hears
 	s.mu.Unlock()
 	s.b.sessions.drop(s)
 	s.stop()
 	if cause != nil {
-		s.hears.Lost(cause)
+		hears.Lost(cause)
 	}
 }

@@ -42,7 +42,7 @@ const (
 	capabilities // the number of them
 )
 
-// Capabilities as data, in order.
+// All lists the capabilities, in order.
 func All() []Capability {
 	all := make([]Capability, capabilities)
 	for i := range all {

@@ -31,7 +31,9 @@ import (
 //   - One [Owner] is used for one hold only. The same Request is repeated while the
 //     outcome of an earlier attempt is unknown, never two at the same time, and
 //     never after the hold was granted.
-//   - No method is called after Close has returned.
+//   - Close is called once, when nothing is under way any more, except for calls that did
+//     not end in the time that the caller of Locker.Close allowed. Nothing new is asked of
+//     the backend afterwards.
 //
 // # What a backend owes
 //
@@ -50,7 +52,8 @@ type Backend interface {
 	//
 	// It is idempotent for one owner: a repeat by the owner who holds the key
 	// restarts its ttl and returns the same token, so that the core may try
-	// again after a lost reply (FLT-001).
+	// again after a lost reply (FLT-001). The repeat's Hold takes the place of the
+	// earlier one.
 	//
 	// The grant's token is greater than that of every earlier grant on the key
 	// (TOK-001), and minted in the same atomic step as the grant (TOK-004).
@@ -80,8 +83,8 @@ type Backend interface {
 	Capabilities() Capabilities
 
 	// Close ends every call in flight with ErrClosed, stops all background work
-	// and frees all connections (CLO-004). The core has released the holds
-	// before. Called once.
+	// and frees all connections (CLO-004), even if ctx has ended. The core has released
+	// the holds before. Called once; a call that is late all the same gets ErrClosed.
 	Close(ctx context.Context) error
 }
 
@@ -184,7 +187,7 @@ var (
 
 // Held is ErrHeld with what remains of the holder's time. The core tries again
 // when it is over even if no wake-up comes (TTL-001). Without a known rest, return
-// ErrHeld itself.
+// ErrHeld itself. A rest below zero counts as not known.
 func Held(remaining time.Duration) error { return &heldError{remaining} }
 
 type heldError struct{ remaining time.Duration }

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"reflect"
 	"time"
 )
 
@@ -26,6 +27,10 @@ type Notifier interface {
 	// when wake-ups may have been missed (a broken connection). stop ends it; wake may
 	// still be called once during stop. A hint too many costs an attempt; a hint that
 	// is lost costs the fallback timer's delay.
+	//
+	// Neither Notify nor stop waits or does I/O: the core calls them under a mutex of its
+	// own, one key at most once at a time. They may take a mutex of the backend under which
+	// it calls wake and Listener.Lost, for neither of these takes the core's mutex.
 	Notify(key string, wake func()) (stop func())
 }
 
@@ -55,9 +60,9 @@ type Pinger interface {
 // As finds the optional ability T (an interface such as [Waiter]) in b, or in what
 // b wraps: a wrapper says what it wraps with a method Unwrap() Backend. A wrapper
 // that must hide an ability of what it wraps has no Unwrap method, and offers
-// again what it wants seen.
+// again what it wants seen. A nil pointer in b has no abilities. Safe for concurrent use.
 func As[T any](b Backend) (T, bool) {
-	for b != nil {
+	for !isNil(b) {
 		if t, ok := b.(T); ok {
 			return t, true
 		}
@@ -69,4 +74,17 @@ func As[T any](b Backend) (T, bool) {
 	}
 	var none T
 	return none, false
+}
+
+// isNil: an interface that holds a nil pointer is not nil, but calling it panics.
+func isNil(b Backend) bool {
+	if b == nil {
+		return true
+	}
+	v := reflect.ValueOf(b)
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Func, reflect.Chan, reflect.Slice:
+		return v.IsNil()
+	}
+	return false
 }
