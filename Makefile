@@ -1,0 +1,72 @@
+# make help lists the targets. Two are all that a newcomer needs: make demo, make test.
+
+SHELL         := bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS     += --no-print-directory
+
+# All modules: the root one, and what else go.work uses.
+MODULES := . $(shell sed -n 's,^[[:space:]]*\./,,p' go.work)
+
+# Pinned, so that a new version of a tool does not change what passes.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+FUZZTIME ?= 10s
+BENCH    ?= .
+
+# each runs a command in every module, all of them even if one fails.
+each = bad=; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || bad="$$bad $$m"; done; \
+	[[ -z $$bad ]] || { echo "failed in:$$bad" >&2; exit 1; }
+
+.PHONY: help demo test test-off lint tidy-check vuln generate generate-check fuzz bench clean redis
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-16s%s\n' $$t "$$d"; done
+
+demo: ## several workers contend for one lock; LOCKSTEP_CONFIG=redis://localhost:6379 for the same on a Redis
+	@go run ./internal/demo
+
+test: redis ## all tests of all modules with the race detector: the suite on memory, a real Redis and a Cluster
+	@$(call each,go test -race -shuffle=on -count=1 ./...)
+
+test-off: ## every module builds by itself, without the workspace
+	@$(call each,GOWORK=off go build ./... && GOWORK=off go vet ./...)
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(find . -name '*.go' -not -path '*/testdata/*' -not -path './.git/*' -exec gofmt -l {} +); \
+	[[ -z $$unformatted ]] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	@$(call each,go vet ./... && go run $(STATICCHECK) ./...)
+
+tidy-check: ## go.mod and go.sum of every module are as go mod tidy leaves them
+	@$(call each,go mod tidy -diff)
+
+vuln: ## govulncheck in every module; passes with a notice where its database cannot be reached
+	@.ci/vuln $(GOVULNCHECK) $(MODULES)
+
+generate: ## write everything that is generated
+	@cd locker && go generate ./...
+	@[[ ! -e generate.go ]] || go generate .
+
+# Compares before with after rather than with the last commit, so that it also works
+# while one is working, and sees new files.
+sources = find . -type f -not -path './.git/*' -not -path './bin/*' -exec cksum {} + | sort -k 3
+generate-check: ## nothing that is generated is stale
+	@before=$$($(sources)); $(MAKE) generate; \
+	diff <(echo "$$before") <($(sources)) >&2 || { echo "these files were stale; they are right now" >&2; exit 1; }
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@grep -rl --include='*_test.go' --exclude-dir=testdata '^func Fuzz' . | while read -r f; do \
+		for t in $$(sed -n 's/^func \(Fuzz[[:alnum:]_]*\)(.*/\1/p' "$$f"); do \
+			echo "== $$f: $$t"; (cd "$$(dirname "$$f")" && go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) . </dev/null); \
+		done; done
+
+bench: redis ## every benchmark, or those that BENCH matches
+	@$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem ./...)
+
+clean: ## remove what was built and forget what was tested
+	@rm -rf bin artifacts && go clean -testcache
+
+# No target for the command line: tests that need a Redis start it themselves.
+redis:
+	@.ci/redis
