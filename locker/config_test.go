@@ -44,6 +44,7 @@ type fakeConfig struct {
 
 type fakeAuth struct {
 	User string `json:"user"`
+	PIN  int    `json:"pin"`
 }
 
 type fakeTLS struct {
@@ -118,6 +119,7 @@ func TestLoadConfigErrors(t *testing.T) {
 	t.Setenv("LOCKSTEP_TEST", secret)
 	t.Setenv("LOCKSTEP_TEST_URL", "fake://u:"+secret+"@h:x/")
 	t.Setenv("LOCKSTEP_TEST_EMPTY", " ")
+	t.Setenv("LOCKSTEP_TEST_PATH", "a/b."+secret)
 	t.Setenv("LOCKSTEP_TEST_AGAIN", "env:HOME")
 	for name, c := range map[string]struct {
 		source string
@@ -160,6 +162,7 @@ func TestLoadConfigErrors(t *testing.T) {
 		"secret number":      {`{"type": "fake", "backend": {"pin": "` + secret + `"}}`, "backend.pin: want a number"},
 		"secret list":        {`{"type": "fake", "backend": {"passes": [["` + secret + `"]]}}`, "backend.passes[0]: want a string"},
 		"secret object":      {`{"type": "fake", "backend": {"auth": {"user": {"` + secret + `": 1}}}}`, "backend.auth.user: want a string"},
+		"secret beneath":     {`{"type": "fake", "backend": {"auth": {"pin": "` + secret + `"}}}`, "backend.auth.pin: want a number"},
 		"secret null":        {`{"type": "fake", "backend": {"password": null}}`, "null"},
 		"secret in a struct": {`{"type": "fake", "backend": {"tls": {"key": {"` + secret + `":1}}}}`, "backend.tls.key: want a string"},
 		"no JSON":            {`{"type": "fake", "backend": {"password": "` + secret + `}}`, "line 1, column "},
@@ -183,12 +186,13 @@ func TestLoadConfigErrors(t *testing.T) {
 		"a very long path":   {strings.Repeat("./", 3000), "neither JSON text"},
 		"a list":             {`["` + secret + `"]`, "neither JSON text"},
 
-		"variable":          {"env:LOCKSTEP_TEST", "env:LOCKSTEP_TEST: source: it is neither"},
-		"variable with URL": {"env:LOCKSTEP_TEST_URL", "env:LOCKSTEP_TEST_URL: URL fake://…: it is malformed"},
-		"unset":             {"env:LOCKSTEP_TEST_UNSET", "env:LOCKSTEP_TEST_UNSET: the variable is not set or empty"},
-		"blank":             {"env:LOCKSTEP_TEST_EMPTY", "not set or empty"},
-		"again":             {"env:LOCKSTEP_TEST_AGAIN", "env:NAME again"},
-		"no variable":       {"env:fake://u:" + secret + "@h", "not the name of a variable"},
+		"variable":                             {"env:LOCKSTEP_TEST", "env:LOCKSTEP_TEST: source: it is neither"},
+		"variable with a password like a path": {"env:LOCKSTEP_TEST_PATH", "env:LOCKSTEP_TEST_PATH: source: it is neither"},
+		"variable with URL":                    {"env:LOCKSTEP_TEST_URL", "env:LOCKSTEP_TEST_URL: URL fake://…: it is malformed"},
+		"unset":                                {"env:LOCKSTEP_TEST_UNSET", "env:LOCKSTEP_TEST_UNSET: the variable is not set or empty"},
+		"blank":                                {"env:LOCKSTEP_TEST_EMPTY", "not set or empty"},
+		"again":                                {"env:LOCKSTEP_TEST_AGAIN", "env:NAME again"},
+		"no variable":                          {"env:fake://u:" + secret + "@h", "not the name of a variable"},
 
 		"malformed port":   {"fake://u:" + secret + "@h:port/", "it is malformed"},
 		"malformed escape": {"fake://u:" + secret + "%zz@h", "it is malformed"},
@@ -238,7 +242,7 @@ func TestLoadConfig(t *testing.T) {
 		"tls": {"key": "` + secret + `"}, "size": -0, "max": 3, "rate": 0.5, "flag": true, "maybe": false, "wait": "1m", "names": ["a", "b"]}}`
 	no := false
 	want := fakeConfig{
-		Addr: "h:1", Password: secret, PIN: 7, Pass: []string{secret}, Auth: &fakeAuth{secret}, TLS: &fakeTLS{Key: secret},
+		Addr: "h:1", Password: secret, PIN: 7, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: secret},
 		Max: 3, Rate: 0.5, Flag: true, Maybe: &no, Wait: time.Minute, Names: []string{"a", "b"},
 	}
 	t.Setenv("LOCKSTEP_TEST", text)
@@ -306,6 +310,17 @@ func TestLoadMerges(t *testing.T) {
 	}
 	if retry.Attempts != 9 || retry.Delay != time.Second || tls.Key != "own" || program.TTL != time.Second {
 		t.Error("the program's own values have changed")
+	}
+
+	// Two from one do not disturb each other.
+	one, err1 := c.Load(`{"backend": {"size": 11}}`)
+	_, err2 := c.Load(`{"backend": {"size": 22}}`)
+	if l, err = locker.Open(context.Background(), one); err != nil || err1 != nil || err2 != nil {
+		t.Fatal(err, err1, err2)
+	}
+	defer l.Close(context.Background())
+	if got := opened.Load(); got.Size != 11 {
+		t.Errorf("size %d", got.Size)
 	}
 
 	// Another type drops the backend of this one; an alias does not.
@@ -383,10 +398,12 @@ type loop struct {
 	All  []any `json:"all"`
 }
 
+type ownPointer *ownPointer
+
 // A Config can be printed and logged: it says what is set, and no secret.
 func TestConfigPrints(t *testing.T) {
 	c := locker.Config{Type: "fake", TTL: time.Second, Retry: &locker.Retry{Attempts: -1}, Backend: &fakeConfig{
-		Addr: "h", Password: secret, PIN: 1, Pass: []string{secret}, Auth: &fakeAuth{secret}, TLS: &fakeTLS{Key: secret, CAFile: "ca"},
+		Addr: "h", Password: secret, PIN: 1, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: secret, CAFile: "ca"},
 		Names: []string{"redis://u:" + secret + "@h", "b"}, Any: map[string]string{"password": secret}, Dial: func() {}, private: 1,
 	}}
 	c, err := c.Load("fake://u:" + secret + "@h2?size=4")
@@ -410,12 +427,16 @@ func TestConfigPrints(t *testing.T) {
 	l := &loop{}
 	l.Next, l.All = l, []any{1, nil, l}
 	var noTLS *fakeTLS
+	var own ownPointer
+	own = &own
 	type pair struct{ A, B any }
 	for _, backend := range []any{
 		secret, 1, []string{secret}, map[string]string{"a": secret}, func() {}, make(chan int), noTLS, &noTLS, l, pair{secret, secret},
 		&struct {
 			A any `json:"a"`
 		}{secret}, struct {
+			A ownPointer `json:"a"`
+		}{own}, struct {
 			A []byte     `json:"a"`
 			B complex128 `json:"b"`
 			C [2]float64 `json:"c"`

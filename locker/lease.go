@@ -347,7 +347,7 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 	s.checkDeadline()
 	again := s.unconfirmed
 	if s.reason != 0 && !again {
-		if (s.reason == ReasonExpired && s.l.keepsTime(s) || s.reason == ReasonUnreachable) && !s.swept {
+		if (s.reason == ReasonExpired && (s.doubtful || s.l.keepsTime(s)) || s.reason == ReasonUnreachable) && !s.swept {
 			// This process stopped believing in the hold before the backend did (the
 			// drift allowance): give back what is left. The answer changes nothing.
 			s.swept = true
@@ -515,7 +515,7 @@ func (s *Lease) ended(op string) error {
 }
 
 func (s *Lease) fail(op string, code Code, err error) error {
-	return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: code, Reason: s.reason, Err: err}
+	return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: code, Err: err}
 }
 
 func (s *Lease) setDeadline(d time.Duration) {

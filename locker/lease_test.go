@@ -143,6 +143,67 @@ func TestExtendUnknown(t *testing.T) {
 	}
 }
 
+// After an unknown outcome the backend's clock may go on for longer than the hold: the core
+// ends it, and Unlock gives back what is left.
+func TestExtendUnknownOnLocalClock(t *testing.T) {
+	f := &fake{caps: driver.Capabilities{Has: driver.NewSet(driver.LocalClock)}}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
+		done := s.Done()
+		f.set(only("extend", unavailable))
+		wantError(t, s.Extend(bg, time.Second), locker.Unavailable)
+		began := time.Now()
+		<-done
+		if d := time.Since(began); d != time.Second {
+			t.Errorf("Done after %s", d)
+		}
+		wantError(t, s.Unlock(bg), locker.Lost, driver.ErrExpired)
+		synctest.Wait()
+		f.nothingHeld(t)
+	})
+}
+
+// What happened to an earlier attempt says nothing of the repeated one, whenever it is told.
+func TestLossOfAnEarlierAttempt(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint("late ", late), func(t *testing.T) {
+			f := &fake{}
+			b := &firstIsLost{fake: f, late: late}
+			bubbleOf(t, b, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+				s, err := l.Lock(bg, "k")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if late {
+					b.first.Lost(driver.ErrLost)
+				}
+				if s.Err() != nil {
+					t.Errorf("ended by the loss of an earlier attempt: %v", s.Err())
+				}
+				f.lose("k", driver.ErrLost)
+				wantError(t, s.Err(), locker.Lost, locker.ErrLost)
+			})
+		})
+	}
+}
+
+// firstIsLost loses the reply of the first attempt, and then what it was granted.
+type firstIsLost struct {
+	*fake
+	late  bool
+	first driver.Listener
+}
+
+func (b *firstIsLost) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	if b.first != nil {
+		return b.fake.Acquire(ctx, r)
+	}
+	if b.first = r.Hold; !b.late {
+		b.first.Lost(driver.ErrExpired)
+	}
+	return driver.Grant{}, driver.ErrUnavailable
+}
+
 func TestExtendWhileTheHoldEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(f *fake, l *locker.Locker, s *locker.Lease)
@@ -314,6 +375,32 @@ func TestUnlockUnconfirmed(t *testing.T) {
 				t.Errorf("the second: %v", err)
 			}
 			wantError(t, s.Unlock(bg), locker.Released, locker.ErrReleased)
+		})
+	})
+	t.Run("another waits for it", func(t *testing.T) {
+		f := &fake{}
+		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+			s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
+			f.set(only("release", func(ctx context.Context, op, key string, do func() error) error {
+				_ = slow(time.Second)(ctx, op, key, do)
+				return driver.ErrUnavailable
+			}))
+			first := make(chan error)
+			go func() { first <- s.Unlock(bg) }()
+			synctest.Wait()
+			ended, cancel := context.WithCancel(bg)
+			cancel()
+			short, cancel := context.WithTimeout(bg, time.Second)
+			defer cancel()
+			wantError(t, s.Unlock(short), locker.Unavailable, context.DeadlineExceeded)
+			second := make(chan error)
+			go func() { second <- s.Unlock(ended) }() // REL-004 holds for the wait too
+			synctest.Wait()
+			f.set(nil)
+			wantError(t, <-first, locker.Unavailable)
+			if err := <-second; err != nil {
+				t.Errorf("the second: %v", err)
+			}
 		})
 	})
 	t.Run("not done", func(t *testing.T) {
@@ -511,6 +598,23 @@ func TestReasons(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestOnlyTheFirstLossCounts(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		done, hold := s.Done(), f.holds["k"].listener
+		for range 2 {
+			hold.Lost(driver.ErrUnavailable)
+			hold.Lost(driver.ErrExpired)
+		}
+		<-done
+		var e *locker.Error
+		if !errors.As(s.Err(), &e) || e.Reason != locker.ReasonUnreachable {
+			t.Errorf("%v", s.Err())
+		}
+	})
 }
 
 // The tokens of one Locker's holds of one key rise, and owners are never the same.

@@ -167,6 +167,50 @@ func TestWaiterWakesAtExpiry(t *testing.T) {
 	})
 }
 
+// The attempt at the holder's end is an early one too: the timed ones are still to come.
+func TestExpiryUsesNoAttempt(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		f.take("k", time.Second)
+		time.AfterFunc(500*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.holds["k"].until = time.Time{} // extended
+		})
+		began := time.Now()
+		_, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Hour}))
+		wantError(t, err, locker.Held)
+		if d := time.Since(began); d != time.Hour {
+			t.Errorf("gave up after %s", d)
+		}
+	})
+}
+
+// WAIT-004: who comes while others wait gets in line, even if the key is free just now.
+func TestNobodyJumpsTheLine(t *testing.T) {
+	f := &fake{quiet: true}
+	bubble(t, f, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+		f.take("k", 0)
+		first := make(chan error)
+		go func() {
+			s, err := l.Lock(bg, "k")
+			if err == nil {
+				err = s.Unlock(bg)
+			}
+			first <- err
+		}()
+		synctest.Wait()
+		f.mu.Lock()
+		delete(f.holds, "k") // nobody is told
+		f.mu.Unlock()
+		_, err := l.Lock(bg, "k", steady(1))
+		wantError(t, err, locker.Held)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A rest that makes no sense is no rest, and no busy loop.
 func TestStrangeRests(t *testing.T) {
 	for _, rest := range []time.Duration{-1, -1 << 63, 1<<63 - 1, 0} {

@@ -1,0 +1,108 @@
+package conformance
+
+import (
+	"slices"
+	"strings"
+)
+
+// Kind is the kind of hold that a case asks for.
+type Kind string
+
+// The kinds.
+const (
+	Lease   Kind = "lease"   // ends at its ttl unless it is extended
+	Session Kind = "session" // lasts until it is released
+)
+
+var both = []Kind{Lease, Session}
+
+// Case is one clause of the contract and the proof of it.
+type Case struct {
+	// ID is the clause's id, and the subtest's name, for ever.
+	ID string
+	// Clause is the requirement.
+	Clause string
+	// Kinds are the kinds of hold for which it runs, as subtests ID/kind; none where the
+	// kind makes no difference.
+	Kinds []Kind
+	// Parts divide a case that needs different things for different parts of its
+	// clause, as subtests ID/part or ID/kind/part; none for most.
+	Parts []Part
+	// Needs are what the whole case cannot run without.
+	Needs []Need
+	// CoreLoop says that a backend which waits by itself runs the case a second time with
+	// that ability hidden, as ID/kind/core-loop.
+	CoreLoop bool
+
+	fn func(*trial)
+}
+
+// Part is a part of a case.
+type Part struct {
+	Name  string
+	Kinds []Kind // a subset of the case's; none for all of them
+	Needs []Need // beside the case's
+
+	fn func(*trial)
+}
+
+// Cases is the catalogue, in the order of the contract.
+func Cases() []Case {
+	return slices.Concat(mxCases, ttlCases, extendCases, releaseCases, tokenCases, lossCases,
+		waitCases, contextCases, keyCases, closeCases, errorCases, concCases)
+}
+
+const coreLoop = "core-loop"
+
+// leaf is one subtest that does something.
+type leaf struct {
+	Case
+	kind     Kind
+	part     string
+	coreLoop bool
+	needs    []Need
+	fn       func(*trial)
+}
+
+// path is the leaf's name below the test that called Run.
+func (l leaf) path() string {
+	s := []string{l.ID}
+	if l.kind != "" {
+		s = append(s, string(l.kind))
+	}
+	if l.part != "" {
+		s = append(s, l.part)
+	}
+	if l.coreLoop {
+		s = append(s, coreLoop)
+	}
+	return strings.Join(s, "/")
+}
+
+// leaves are what c consists of, without its repetitions in the core's own loop.
+func (c Case) leaves() []leaf {
+	kinds := c.Kinds
+	if len(kinds) == 0 {
+		kinds = []Kind{""}
+	}
+	var all []leaf
+	for _, k := range kinds {
+		if len(c.Parts) == 0 {
+			all = append(all, leaf{Case: c, kind: k, needs: c.Needs, fn: c.fn})
+		}
+		for _, p := range c.Parts {
+			if len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
+				continue
+			}
+			all = append(all, leaf{Case: c, kind: k, part: p.Name, needs: slices.Concat(c.Needs, p.Needs), fn: p.fn})
+		}
+	}
+	return all
+}
+
+// matches says whether an id that was given to Known or Only means l: a case's id means
+// all its leaves, a longer path those at and below it. A repetition in the core's own
+// loop must be named itself, because it may behave differently.
+func (l leaf) matches(id string) bool {
+	return id == l.ID || id == l.path() || !l.coreLoop && strings.HasPrefix(l.path(), id+"/")
+}

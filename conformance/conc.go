@@ -1,0 +1,139 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var concCases = []Case{
+	{ID: "CONC-002", Kinds: both, CoreLoop: false, fn: raceClean, Clause: "race-detector clean (run it with go test -race)"},
+}
+
+// raceClean calls everything at once from many goroutines, on the bare backend: a
+// tap's mutexes would order what they have in common and hide a race from the detector.
+func raceClean(c *trial) {
+	for range c.rounds(3, 1) {
+		a, b := c.rawClient(), c.rawClient()
+		const workers, keys = 12, 5
+		var mu sync.Mutex
+		var shared []*locker.Lease // of anybody, to be used by everybody
+		rngs := make([]*rand.Rand, workers)
+		for i := range rngs {
+			rngs[i] = c.rand()
+		}
+		rounds := c.rounds(60, 30)
+		c.together(workers, func(i int) {
+			l, r := []*locker.Locker{a, b}[i%2], rngs[i]
+			for range rounds {
+				if c.ctx.Err() != nil {
+					return
+				}
+				key := c.key(fmt.Sprint(r.IntN(keys)))
+				ctx, cancel := context.WithTimeout(c.ctx, time.Duration(r.Int64N(int64(2*c.granularity()))))
+				c.anything(ctx, l, r, key, &mu, &shared)
+				cancel()
+			}
+		})
+		// And Close beside it all.
+		c.together(workers, func(i int) {
+			l, r := []*locker.Locker{a, b}[i%2], rngs[i]
+			if i < 4 {
+				c.ok(l.Close(c.ctxFor(c.limit())), "Close beside everything else")
+				return
+			}
+			for range 10 {
+				ctx, cancel := context.WithTimeout(c.ctx, c.granularity())
+				c.anything(ctx, l, r, c.key(fmt.Sprint(r.IntN(keys))), &mu, &shared)
+				cancel()
+			}
+		})
+	}
+	// Afterwards nothing is left of it.
+	last := c.client()
+	for i := range 5 {
+		last.goLock(c.key(fmt.Sprint(i)), append(c.hold(), c.polling())...).granted(c.limit(), "the Close of all who used it").mustUnlock()
+	}
+}
+
+func (c *trial) anything(ctx context.Context, l *locker.Locker, r *rand.Rand, key string, mu *sync.Mutex, shared *[]*locker.Lease) {
+	var opts []locker.Option
+	if c.leaf.kind == Lease {
+		opts = append(opts, locker.WithTTL(time.Duration(1+r.Int64N(int64(2*c.unit())))))
+	}
+	allowed := func(err error, targets ...error) {
+		for _, t := range targets {
+			if err == nil || errors.Is(err, t) {
+				return
+			}
+		}
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) && errors.Is(err, locker.ErrUnavailable) {
+			return // its time was too short for an answer
+		}
+		c.fatal("calls beside each other fail only as the contract says", "%v", err)
+	}
+	ended := []error{locker.ErrHeld, locker.ErrClosed, locker.ErrLost, context.DeadlineExceeded, context.Canceled}
+	take := l.TryLock
+	switch r.IntN(8) {
+	case 0, 1, 2:
+		take = l.Lock
+		fallthrough
+	case 3, 4:
+		s, err := take(ctx, key, opts...)
+		if err != nil {
+			allowed(err, ended...)
+			return
+		}
+		mu.Lock()
+		*shared = append(*shared, s)
+		if len(*shared) > 8 {
+			*shared = (*shared)[1:]
+		}
+		mu.Unlock()
+		if r.IntN(2) == 0 {
+			held, cancel := s.Context(ctx)
+			defer cancel()
+			_ = held.Err()
+		}
+		allowed(s.Unlock(ctx), locker.ErrReleased, locker.ErrLost, locker.ErrClosed)
+	case 5:
+		err := l.Do(ctx, key, func(ctx context.Context) error {
+			s, _ := locker.FromContext(ctx)
+			_ = s.Token()
+			return nil
+		}, opts...)
+		allowed(err, ended...)
+	default:
+		mu.Lock()
+		if len(*shared) == 0 {
+			mu.Unlock()
+			return
+		}
+		s := (*shared)[r.IntN(len(*shared))]
+		mu.Unlock()
+		switch r.IntN(6) {
+		case 0:
+			allowed(s.Unlock(ctx), locker.ErrReleased, locker.ErrLost, locker.ErrClosed)
+		case 1:
+			allowed(s.Extend(ctx, c.unit()), locker.ErrReleased, locker.ErrLost, locker.ErrClosed, locker.ErrUnsupported, context.DeadlineExceeded, context.Canceled)
+		case 2:
+			_ = isClosed(s.Done())
+			_ = s.Err()
+		case 3:
+			_, _ = s.Deadline()
+			_, _, _ = s.Key(), s.Token(), s.Session()
+		case 4:
+			_ = l.Capabilities()
+			_, _, err := l.Inspect(ctx, key)
+			allowed(err, locker.ErrUnsupported, locker.ErrClosed, driver.ErrUnavailable)
+		case 5:
+			allowed(l.Ping(ctx), locker.ErrUnsupported, locker.ErrClosed, context.DeadlineExceeded, context.Canceled)
+		}
+	}
+}

@@ -1,0 +1,311 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var contextCases = []Case{
+	{ID: "CTX-001", Kinds: both, CoreLoop: true, fn: cancelledBefore, Clause: "an already-cancelled ctx makes no attempt"},
+	{ID: "CTX-002", Kinds: both, CoreLoop: true, fn: holdOutlivesContext, Clause: "the ctx given to Lock bounds the waiting only; the hold lives on after it"},
+	{ID: "CTX-003", Kinds: both, CoreLoop: true, Clause: "the error matches both the ctx's error and the last cause (errors.Is)", Parts: []Part{
+		{Name: "held", fn: givesUpHeld},
+		{Name: "unavailable", fn: givesUpUnavailable},
+	}},
+	{ID: "CTX-004", Kinds: both, CoreLoop: true, Clause: "an attempt in flight when ctx ends leaves no orphan behind", Parts: []Part{
+		{Name: "random", fn: noOrphan},
+		{Name: "no-reply", fn: noOrphanWithoutReply},
+	}},
+}
+
+func cancelledBefore(c *trial) {
+	a, b := c.client(), c.client()
+	why := errors.New("the caller's own reason")
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	cancel(why)
+	expired, cancelExpired := context.WithDeadline(c.ctx, time.Now().Add(-time.Hour))
+	defer cancelExpired()
+
+	free, held := c.key("free"), c.key("held")
+	h := b.mustTry(held, c.hold()...)
+	mine := a.mustTry(c.key("mine"), c.hold()...)
+	calls := a.tap.count()
+	for _, key := range []string{free, held} {
+		_, err := a.lock(ctx, key, c.hold()...)
+		c.is(err, context.Canceled, "Lock with a cancelled ctx")
+		c.is(err, why, "Lock with a cancelled ctx (its cause)")
+		c.isNot(err, locker.ErrHeld, "Lock with a cancelled ctx, which made no attempt,")
+		_, err = a.tryCtx(ctx, key, c.hold()...)
+		c.is(err, context.Canceled, "TryLock with a cancelled ctx")
+		_, err = a.lock(expired, key, c.hold()...)
+		c.is(err, context.DeadlineExceeded, "Lock with a ctx whose deadline is over")
+		_, err = a.l.LockNS(ctx, key, c.hold()...)
+		c.is(err, context.Canceled, "LockNS with a cancelled ctx")
+		_, err = a.l.TryLockNS(ctx, key, c.hold()...)
+		c.is(err, context.Canceled, "TryLockNS with a cancelled ctx")
+	}
+	if c.leaf.kind == Lease {
+		was := mine.deadline()
+		err := mine.extendCtx(ctx, time.Millisecond)
+		c.is(err, context.Canceled, "Extend with a cancelled ctx")
+		c.must(mine.deadline().Equal(was), "an Extend that made no attempt leaves the deadline alone", "it moved by %s", mine.deadline().Sub(was))
+	}
+	err := a.l.Do(ctx, free, func(context.Context) error {
+		c.fatal("Do with a cancelled ctx does not run its function", "it ran")
+		return nil
+	}, c.hold()...)
+	c.is(err, context.Canceled, "Do with a cancelled ctx")
+	c.must(a.tap.count() == calls, "with a cancelled ctx the backend is not called", "%d calls", a.tap.count()-calls)
+	b.mustTry(free, c.hold()...)
+	h.mustLive(a)
+	mine.mustLive(b)
+}
+
+func holdOutlivesContext(c *trial) {
+	a, b := c.client(), c.client()
+	type end struct {
+		name string
+		ctx  func() (context.Context, context.CancelFunc)
+	}
+	for _, e := range []end{
+		{"cancelled", func() (context.Context, context.CancelFunc) { return context.WithCancel(context.Background()) }},
+		{"past its deadline", func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), 2*c.prompt())
+		}},
+	} {
+		for _, waited := range []bool{false, true} {
+			key := c.key(fmt.Sprint(e.name, waited))
+			ctx, cancel := e.ctx()
+			c.onClose(func(context.Context) { cancel() })
+			var h *hold
+			var err error
+			if waited {
+				first := b.mustTry(key, c.hold()...)
+				p := a.goLockCtx(ctx, key, append(c.hold(), c.polling())...)
+				c.settle()
+				first.mustUnlock()
+				h = p.granted(c.limit(), "the release")
+				p.stop(nil)
+			} else {
+				h, err = a.lock(ctx, key, c.hold()...)
+				c.ok(err, "Lock of a free key")
+			}
+			if _, limited := ctx.Deadline(); !limited {
+				cancel()
+			}
+			<-ctx.Done()
+			c.settle()
+			h.mustLive(b)
+			c.sleep(c.awhile())
+			h.mustLive(b)
+			if c.leaf.kind == Lease {
+				c.ok(h.extend(far), "Extend of a lease whose Lock's ctx has ended")
+			}
+			h.mustUnlock()
+			b.mustTry(key, c.hold()...).mustUnlock()
+		}
+	}
+}
+
+// awhile is a time that a hold must outlast by itself: for a session more than its validity, so
+// that it has been renewed.
+func (c *trial) awhile() time.Duration {
+	d := c.unit()
+	if c.suite.virtual {
+		d = far / 4
+	}
+	if c.leaf.kind == Session {
+		d = max(d, c.caps.SessionValidity*3/2)
+	}
+	return d
+}
+
+func givesUpHeld(c *trial) {
+	a, b := c.client(), c.client()
+	key := c.key("k")
+	h := a.mustTry(key, c.hold()...)
+	why := errors.New("the caller's own reason")
+
+	for _, waiter := range []*client{b, a} {
+		wait := c.unit() / 4
+		began := time.Now()
+		_, err := waiter.lock(c.ctxFor(wait), key, append(c.hold(), patient())...)
+		took := time.Since(began)
+		c.is(err, context.DeadlineExceeded, "a Lock whose ctx ends while it waits")
+		c.is(err, locker.ErrHeld, "a Lock whose ctx ends while it waits for a holder")
+		c.isNot(err, locker.ErrUnavailable, "a Lock whose ctx ends while it waits for a holder")
+		var e *locker.Error
+		c.must(errors.As(err, &e) && e.Code == locker.Held, "it is a *locker.Error with the code Held", "%v", err)
+		c.must(took >= wait && took <= wait+c.prompt(), fmt.Sprintf("it returns when its ctx ends, %s to %s after the call", wait, wait+c.prompt()), "after %s", took)
+
+		p := waiter.goLock(key, append(c.hold(), patient())...)
+		c.settle()
+		p.stop(why)
+		err = p.refused(c.prompt(), "the end of its ctx")
+		c.is(err, context.Canceled, "a Lock whose ctx is cancelled while it waits")
+		c.is(err, why, "a Lock whose ctx is cancelled with a cause while it waits")
+		c.is(err, locker.ErrHeld, "a Lock whose ctx is cancelled while it waits for a holder")
+	}
+	h.mustLive(b)
+
+	if w, ok := driver.As[driver.Waiter](b.tap.inner); ok {
+		ctx, cancel := context.WithTimeout(c.ctx, c.unit()/4)
+		defer cancel()
+		_, err := w.Wait(ctx, driver.Request{Key: key, Owner: c.owner(), TTL: c.ttl(), Hold: newRecorder()})
+		c.is(err, context.DeadlineExceeded, "the driver's Wait whose ctx ends")
+		c.is(err, driver.ErrHeld, "the driver's Wait whose ctx ends")
+	}
+}
+
+func givesUpUnavailable(c *trial) {
+	a, b := c.client(), c.client()
+	for _, f := range []struct {
+		name string
+		f    fault
+	}{{"refuses", refuse}, {"does not answer", hang}} {
+		key := c.key(f.name)
+		a.tap.all(f.f)
+		wait := c.unit() / 2
+		began := time.Now()
+		_, err := a.lock(c.ctxFor(wait), key, append(c.hold(), c.polling())...)
+		took := time.Since(began)
+		c.is(err, context.DeadlineExceeded, "a Lock whose ctx ends while the backend %s", f.name)
+		c.is(err, locker.ErrUnavailable, "a Lock whose ctx ends while the backend %s", f.name)
+		c.isNot(err, locker.ErrHeld, "a Lock whose ctx ends while the backend %s", f.name)
+		var e *locker.Error
+		c.must(errors.As(err, &e) && e.Code == locker.Unavailable, "it is a *locker.Error with the code Unavailable", "%v", err)
+		c.must(took >= wait && took <= wait+c.prompt(), fmt.Sprintf("it returns when its ctx ends, %s to %s after the call", wait, wait+c.prompt()), "after %s", took)
+		a.tap.all(nil)
+	}
+
+	// The last obstacle counts: held at first, then down, and the other way round.
+	key := c.key("held, then down")
+	h := b.mustTry(key, c.hold()...)
+	p := a.goLock(key, append(c.hold(), c.polling())...)
+	c.sleep(c.unit() / 2)
+	a.tap.down()
+	c.sleep(c.unit())
+	p.stop(nil)
+	err := p.refused(c.prompt(), "the end of its ctx")
+	c.is(err, context.Canceled, "a Lock that is cancelled during an outage")
+	c.is(err, locker.ErrUnavailable, "a Lock that is cancelled during an outage, after it had waited for a holder,")
+	p = a.goLock(key, append(c.hold(), c.polling())...)
+	c.sleep(c.unit() / 2)
+	a.tap.restore()
+	c.sleep(c.unit())
+	p.stop(nil)
+	err = p.refused(c.prompt(), "the end of its ctx")
+	c.is(err, context.Canceled, "a Lock that is cancelled while it waits")
+	c.is(err, locker.ErrHeld, "a Lock that is cancelled while it waits for a holder, after an outage,")
+	h.mustLive(a)
+}
+
+// noOrphan cancels at random moments, and afterwards the key must be free.
+func noOrphan(c *trial) {
+	a, b := c.client(), c.client()
+	for round := range c.rounds(12, 4) {
+		key := c.key(fmt.Sprint(round))
+		rngs := []*rand.Rand{c.rand(), c.rand(), c.rand(), c.rand(), c.rand(), c.rand()}
+		c.together(len(rngs), func(i int) {
+			cl, r := []*client{a, b}[i%2], rngs[i]
+			for range c.rounds(20, 10) {
+				ctx, cancel := context.WithCancel(c.ctx)
+				ended := make(chan struct{})
+				stop := c.spawn(func() {
+					defer cancel()
+					if r.IntN(3) > 0 { // in flight, or already waiting
+						c.pause(time.Duration(r.Int64N(int64(c.granularity()))), ended)
+						return
+					}
+					for range r.IntN(50) {
+						time.Now() // a few hundred nanoseconds at most
+					}
+				})
+				h, err := cl.lock(ctx, key, append(c.hold(), c.polling())...)
+				close(ended)
+				<-stop
+				if err == nil {
+					c.ok(h.unlock(), "Unlock of what Lock returned, although its ctx has ended")
+				} else if c.ctx.Err() == nil {
+					c.must(errors.Is(err, context.Canceled), "Lock gives a hold or its ctx's error", "%v", err)
+				}
+			}
+		})
+		c.hist.add("   (all have ended)")
+		got := b.goLock(key, append(c.hold(), c.polling())...).granted(c.prompt()+c.unit(), "the end of all who wanted the lock")
+		got.mustLive(a)
+		got.mustUnlock()
+	}
+}
+
+// pause waits for d, or until quit.
+func (c *trial) pause(d time.Duration, quit <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-quit:
+	case <-c.ctx.Done():
+	}
+}
+
+// noOrphanWithoutReply: the store carried the attempt out and the caller gave up before
+// the reply came.
+func noOrphanWithoutReply(c *trial) {
+	a, b := c.client(), c.client()
+	for _, try := range []bool{false, true} {
+		key := c.key(fmt.Sprint(try))
+		a.tap.next(opAcquire, hangAfter)
+		ctx := c.ctxFor(c.unit() / 4)
+		var err error
+		if try {
+			_, err = a.tryCtx(ctx, key, c.hold()...)
+		} else {
+			_, err = a.lock(ctx, key, append(c.hold(), c.polling())...)
+		}
+		c.is(err, context.DeadlineExceeded, "an attempt whose ctx ends before the reply comes")
+		c.is(err, locker.ErrUnavailable, "an attempt whose ctx ends before the reply comes")
+		got := b.goLock(key, append(c.hold(), c.polling())...).granted(c.prompt()+c.unit(), "another client gave up before the reply came")
+		c.settle() // whatever takes the attempt back must not take this one
+		got.mustLive(a)
+		got.mustUnlock()
+	}
+	if a.waits() {
+		key := c.key("wait")
+		h := b.mustTry(key, c.hold()...)
+		a.tap.next(opWait, hangAfter)
+		p := a.goLock(key, append(c.hold(), c.polling())...)
+		c.settle()
+		h.mustUnlock() // and the key goes to who will never hear of it
+		c.settle()
+		p.stop(nil)
+		c.is(p.refused(c.limit(), "the end of its ctx"), context.Canceled, "a waiter that gives up before the news of its grant comes")
+		b.goLock(key, append(c.hold(), c.polling())...).granted(c.prompt()+c.unit(), "the waiter gave up").mustUnlock()
+	}
+
+	// What the core relies on: a Release by an owner that does not know its token, sent after
+	// its Acquire, takes the hold back; and a call whose ctx has ended says so.
+	d := c.driver()
+	r := driver.Request{Key: c.key("driver"), Owner: c.owner(), TTL: c.ttl(), Hold: newRecorder()}
+	_, err := d.Acquire(c.ctxFor(c.limit()), r)
+	c.ok(err, "the driver's Acquire")
+	err = d.Release(c.ctxFor(c.limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
+	c.ok(err, "the driver's Release by an owner that does not know its token")
+	b.mustTry(r.Key, c.hold()...).mustUnlock()
+
+	ended, cancel := context.WithCancel(c.ctx)
+	cancel()
+	r.Owner = c.owner()
+	if _, err = d.Acquire(ended, r); err != nil {
+		c.is(err, context.Canceled, "the driver's Acquire with a ctx that has ended")
+		c.isNot(err, driver.ErrHeld, "the driver's Acquire of a free key")
+	}
+	_ = d.Release(c.ctxFor(c.limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
+	b.mustTry(r.Key, c.hold()...).mustUnlock()
+}

@@ -1,0 +1,489 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// A mutant is a backend with one fault in it. The suite is tested by them: each must be
+// failed by the clause that it breaks.
+type mutant struct {
+	*reference
+	acquire func(context.Context, driver.Request) (driver.Grant, error)
+	extend  func(context.Context, driver.Holder, time.Duration) (driver.Grant, error)
+	release func(context.Context, driver.Holder) error
+	close   func(context.Context) error
+	notify  func(string, func()) func()
+	caps    func() driver.Capabilities
+}
+
+func (m *mutant) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	return m.acquire(ctx, r)
+}
+func (m *mutant) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	return m.extend(ctx, h, ttl)
+}
+func (m *mutant) Release(ctx context.Context, h driver.Holder) error { return m.release(ctx, h) }
+func (m *mutant) Close(ctx context.Context) error                    { return m.close(ctx) }
+func (m *mutant) Capabilities() driver.Capabilities                  { return m.caps() }
+func (m *mutant) Notify(key string, wake func()) func()              { return m.notify(key, wake) }
+
+// locked runs fn under the store's mutex.
+func (m *mutant) locked(fn func()) {
+	m.refStore.mu.Lock()
+	defer m.refStore.mu.Unlock()
+	fn()
+}
+
+// renamed makes m use rename(key) wherever it is asked for key.
+func (m *mutant) renamed(rename func(string) string) {
+	b := m.reference
+	m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+		r.Key = rename(r.Key)
+		return b.Acquire(ctx, r)
+	}
+	m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+		h.Key = rename(h.Key)
+		return b.Extend(ctx, h, ttl)
+	}
+	m.release = func(ctx context.Context, h driver.Holder) error {
+		h.Key = rename(h.Key)
+		return b.Release(ctx, h)
+	}
+	m.notify = func(key string, wake func()) func() { return b.Notify(rename(key), wake) }
+}
+
+// granted lets fn change what Acquire has granted.
+func (m *mutant) granted(fn func(driver.Request, *driver.Grant)) {
+	acquire := m.acquire
+	m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+		g, err := acquire(ctx, r)
+		if err == nil {
+			fn(r, &g)
+		}
+		return g, err
+	}
+}
+
+// afterExtend lets fn change the entry that Extend has extended.
+func (m *mutant) afterExtend(fn func(e *refEntry, before time.Time, ttl time.Duration)) {
+	extend := m.extend
+	m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (g driver.Grant, err error) {
+		var before time.Time
+		m.locked(func() { before = m.m[h.Key].until })
+		if g, err = extend(ctx, h, ttl); err == nil {
+			m.locked(func() {
+				e := m.m[h.Key]
+				fn(&e, before, ttl)
+				m.m[h.Key] = e
+			})
+		}
+		return g, err
+	}
+}
+
+// mutants, each with the clause that must fail it.
+var mutants = []struct {
+	name   string
+	clause string
+	alter  func(m *mutant)
+}{
+	{"every 7th attempt is granted although the key is held", "MX-001", func(m *mutant) {
+		var n atomic.Int64
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			g, err := acquire(ctx, r)
+			if errors.Is(err, driver.ErrHeld) && n.Add(1)%7 == 0 {
+				m.locked(func() {
+					m.token++
+					g = driver.Grant{Token: m.token, TTL: r.TTL}
+				})
+				return g, nil
+			}
+			return g, err
+		}
+	}},
+	{"one lock for all keys", "MX-002", func(m *mutant) { m.renamed(func(string) string { return "the lock" }) }},
+	{"re-entrant within a process", "MX-003", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if e, ok := m.live(r.Key); ok && e.Owner.Instance == r.Owner.Instance {
+					e.Owner = r.Owner
+					m.m[r.Key] = e
+				}
+			})
+			return acquire(ctx, r)
+		}
+	}},
+	{"leases and sessions are kept apart", "MX-004", func(m *mutant) {
+		b := m.reference
+		name := func(key string, session bool) string { return fmt.Sprint(session, key) }
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			r.Key = name(r.Key, r.Session())
+			return b.Acquire(ctx, r)
+		}
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+			h.Key = name(h.Key, h.Session)
+			return b.Extend(ctx, h, ttl)
+		}
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			h.Key = name(h.Key, h.Session)
+			return b.Release(ctx, h)
+		}
+	}},
+
+	{"a lease never expires", "TTL-001", func(m *mutant) {
+		m.granted(func(r driver.Request, _ *driver.Grant) {
+			m.locked(func() { e := m.m[r.Key]; e.until = time.Time{}; m.m[r.Key] = e })
+		})
+	}},
+	{"a lease expires late", "TTL-001", func(m *mutant) {
+		m.granted(func(r driver.Request, _ *driver.Grant) {
+			m.locked(func() {
+				if e := m.m[r.Key]; r.TTL > 0 {
+					e.until = e.until.Add(40 * time.Millisecond)
+					m.m[r.Key] = e
+				}
+			})
+		})
+	}},
+	{"a lease expires early", "TTL-002", func(m *mutant) {
+		m.granted(func(r driver.Request, _ *driver.Grant) {
+			m.locked(func() {
+				if e := m.m[r.Key]; r.TTL > 0 {
+					e.until = e.until.Add(-r.TTL / 4)
+					m.m[r.Key] = e
+				}
+			})
+		})
+	}},
+	{"a lease of 1 ms lasts a second", "TTL-003", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			if r.TTL > 0 {
+				r.TTL = max(r.TTL, time.Second)
+			}
+			return acquire(ctx, r)
+		}
+	}},
+	{"a lease dies with its client", "TTL-004", func(m *mutant) {
+		closing := m.close
+		m.close = func(ctx context.Context) error {
+			m.locked(func() { clear(m.m) })
+			return closing(ctx)
+		}
+	}},
+
+	{"Extend adds", "EXT-001", func(m *mutant) {
+		m.afterExtend(func(e *refEntry, before time.Time, ttl time.Duration) { e.until = before.Add(ttl) })
+	}},
+	{"Extend never shortens", "EXT-001", func(m *mutant) {
+		m.afterExtend(func(e *refEntry, before time.Time, _ time.Duration) {
+			if before.After(e.until) {
+				e.until = before
+			}
+		})
+	}},
+	{"Extend resurrects", "EXT-002", func(m *mutant) {
+		extend := m.extend
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+			m.locked(func() {
+				if e := m.m[h.Key]; e.Owner == h.Owner { // whether its time is up or not
+					e.until = m.now().Add(ttl)
+					m.m[h.Key] = e
+				}
+			})
+			return extend(ctx, h, ttl)
+		}
+	}},
+	{"Extend looks at the key only", "EXT-002", func(m *mutant) {
+		extend := m.extend
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+			m.locked(func() {
+				if e, ok := m.live(h.Key); ok {
+					h.Owner = e.Owner
+				}
+			})
+			return extend(ctx, h, ttl)
+		}
+	}},
+
+	{"Release takes effect later", "REL-001", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			time.AfterFunc(5*time.Millisecond, func() { _ = release(context.Background(), h) })
+			return nil
+		}
+	}},
+	{"Release ignores the owner", "REL-002", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			m.locked(func() {
+				if e, ok := m.live(h.Key); ok {
+					h.Owner = e.Owner
+				}
+			})
+			return release(ctx, h)
+		}
+	}},
+	{"Release of what is not held succeeds", "REL-002", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			if err := release(ctx, h); !errors.Is(err, driver.ErrLost) {
+				return err
+			}
+			return nil
+		}
+	}},
+
+	{"a token is used again after a release", "TOK-001", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			err := release(ctx, h)
+			if err == nil {
+				m.locked(func() { m.token-- })
+			}
+			return err
+		}
+	}},
+	{"a token is used again after an expiry", "TOK-001", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if e, ok := m.m[r.Key]; ok {
+					if _, ok := m.live(r.Key); !ok {
+						m.token = e.token - 1
+					}
+				}
+			})
+			return acquire(ctx, r)
+		}
+	}},
+	{"a repeated attempt has another token", "TOK-002", func(m *mutant) {
+		m.granted(func(_ driver.Request, g *driver.Grant) {
+			m.locked(func() { m.token++; g.Token = m.token })
+		})
+	}},
+	{"Extend returns another token", "TOK-002", func(m *mutant) {
+		extend := m.extend
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+			g, err := extend(ctx, h, ttl)
+			g.Token++
+			return g, err
+		}
+	}},
+	{"tokens begin at 0", "TOK-003", func(m *mutant) { m.granted(func(_ driver.Request, g *driver.Grant) { g.Token-- }) }},
+	{"tokens are above 2^53", "TOK-003", func(m *mutant) { m.granted(func(_ driver.Request, g *driver.Grant) { g.Token += driver.MaxToken }) }},
+	{"the token is read after the grant", "TOK-004", func(m *mutant) {
+		m.granted(func(_ driver.Request, g *driver.Grant) {
+			time.Sleep(time.Millisecond)
+			m.locked(func() { g.Token = m.token })
+		})
+	}},
+	{"Capabilities change", "TOK-005", func(m *mutant) {
+		caps := m.caps
+		var n atomic.Int64
+		m.caps = func() driver.Capabilities {
+			c := caps()
+			c.Granularity += time.Duration(n.Add(1))
+			return c
+		}
+	}},
+	{"tokens begin again when the data are lost", "TOK-005", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if len(m.m) == 0 && m.wiped {
+					m.token, m.wiped = 0, false
+				}
+			})
+			return acquire(ctx, r)
+		}
+	}},
+
+	{"a deletion is reported as an expiry", "LOSS-002", func(m *mutant) { m.losses(func(error) error { return driver.ErrExpired }) }},
+	{"a deletion is not reported", "LOSS-003", func(m *mutant) { m.losses(func(error) error { return nil }) }},
+
+	{"nobody is woken", "WAIT-001", func(m *mutant) { m.notify = func(string, func()) func() { return func() {} } }},
+	{"an attempt that is repeated finds the key held", "WAIT-006", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			mine := false
+			m.locked(func() {
+				e, ok := m.live(r.Key)
+				mine = ok && e.Owner == r.Owner
+			})
+			if mine {
+				return driver.Grant{}, driver.ErrHeld
+			}
+			return acquire(ctx, r)
+		}
+	}},
+
+	{"a session ends after a minute", "CTX-002", func(m *mutant) {
+		m.granted(func(r driver.Request, _ *driver.Grant) {
+			m.locked(func() {
+				if e := m.m[r.Key]; r.TTL == 0 {
+					e.until = m.now().Add(time.Minute)
+					m.m[r.Key] = e
+				}
+			})
+		})
+	}},
+	{"Release needs the token", "CTX-004", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			if h.Token == 0 {
+				return driver.ErrLost
+			}
+			return release(ctx, h)
+		}
+	}},
+
+	{"a key ends at its first colon", "KEY-002", func(m *mutant) { m.renamed(func(k string) string { k, _, _ = strings.Cut(k, ":"); return k }) }},
+	{"a key ends at NUL", "KEY-002", func(m *mutant) { m.renamed(func(k string) string { k, _, _ = strings.Cut(k, "\x00"); return k }) }},
+	{"a key is trimmed", "KEY-002", func(m *mutant) { m.renamed(strings.TrimSpace) }},
+	{"a key is made valid UTF-8", "KEY-002", func(m *mutant) { m.renamed(func(k string) string { return strings.ToValidUTF8(k, "\ufffd") }) }},
+	{"a key is folded", "KEY-002", func(m *mutant) { m.renamed(strings.ToLower) }},
+	{"a key is cut to 255 bytes", "KEY-002", func(m *mutant) { m.renamed(func(k string) string { return k[:min(len(k), 255)] }) }},
+	{"control characters are dropped from a key", "KEY-002", func(m *mutant) {
+		m.renamed(func(k string) string {
+			return strings.Map(func(r rune) rune {
+				if unicode.IsControl(r) {
+					return -1
+				}
+				return r
+			}, k)
+		})
+	}},
+	{"a backend's own name is a key with a suffix", "KEY-003", func(m *mutant) {
+		m.granted(func(r driver.Request, g *driver.Grant) {
+			m.locked(func() {
+				if _, ok := m.live(r.Key + ":meta"); !ok {
+					m.m[r.Key+":meta"] = refEntry{token: g.Token}
+				}
+			})
+		})
+	}},
+
+	{"Close leaves a goroutine", "CLO-004", func(m *mutant) {
+		quit := make(chan struct{})
+		go func() {
+			select {
+			case <-quit:
+			case <-time.After(time.Hour): // a bubble must end
+			}
+		}()
+	}},
+	{"Close leaves a key", "CLO-004", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			err := release(ctx, h)
+			m.locked(func() { m.m["released "+h.Key] = refEntry{token: 1} })
+			return err
+		}
+	}},
+
+	{"contention is reported as an outage", "ERR-002", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			g, err := acquire(ctx, r)
+			if errors.Is(err, driver.ErrHeld) {
+				err = errors.New("the key is held")
+			}
+			return g, err
+		}
+	}},
+	{"its own time-out is reported as contention", "ERR-002", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			if ctx.Err() != nil {
+				return driver.Grant{}, driver.ErrHeld
+			}
+			return acquire(ctx, r)
+		}
+	}},
+}
+
+// losses lets fn change what is reported of a loss, to nil for nothing.
+func (m *mutant) losses(fn func(error) error) {
+	acquire := m.acquire
+	m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+		r.Hold = lossFilter{r.Hold, fn}
+		return acquire(ctx, r)
+	}
+}
+
+type lossFilter struct {
+	driver.Listener
+	fn func(error) error
+}
+
+func (f lossFilter) Lost(cause error) {
+	if cause = f.fn(cause); cause != nil {
+		f.Listener.Lost(cause)
+	}
+}
+
+func mutate(alter func(*mutant)) func(*reference) driver.Backend {
+	return func(b *reference) driver.Backend {
+		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Close, b.Notify, b.Capabilities}
+		if alter != nil {
+			alter(m)
+		}
+		return m
+	}
+}
+
+func TestMutants(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			failed := failing(t, mutate(m.alter), m.clause)
+			if len(failed) == 0 {
+				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)
+			}
+			t.Log(strings.Join(failed, "\n"))
+		})
+	}
+	// The harness of the mutants breaks nothing by itself.
+	t.Run("none", func(t *testing.T) {
+		var clauses []string
+		for _, m := range mutants {
+			if !slices.Contains(clauses, m.clause) {
+				clauses = append(clauses, m.clause)
+			}
+		}
+		if failed := failing(t, mutate(nil), clauses...); len(failed) > 0 {
+			t.Fatal(strings.Join(failed, "\n"))
+		}
+	})
+}
+
+// failing runs clauses against a backend and returns what fails.
+func failing(t *testing.T, wrap func(*reference) driver.Backend, clauses ...string) (failed []string) {
+	s, err := newSuite(refTarget(wrap), []Option{Synctest()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range Cases() {
+		if !slices.Contains(clauses, c.ID) {
+			continue
+		}
+		for _, l := range c.leaves() {
+			for _, f := range s.execute(t, l).failures {
+				failed = append(failed, l.path()+"\n"+f)
+			}
+		}
+	}
+	return failed
+}
