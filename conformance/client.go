@@ -59,7 +59,11 @@ func (c *trial) rawClient() *locker.Locker {
 func (c *trial) driver() driver.Backend {
 	name, b := c.open()
 	t, shown := c.tap(name, b)
-	c.onClose(func(ctx context.Context) { _ = t.Close(ctx) })
+	c.onClose(func(ctx context.Context) {
+		if t.count(opClose) == 0 { // a backend is closed once
+			_ = t.Close(ctx)
+		}
+	})
 	return shown
 }
 

@@ -43,6 +43,23 @@ func closedForNew(c *trial) {
 	b.mustTry(free, c.hold()...).mustUnlock()
 	b.mustHeld(held, c.hold()...)
 
+	// The backend itself says so too, to calls that come late.
+	d := c.driver()
+	r := driver.Request{Key: c.key("driver"), Owner: c.owner(), TTL: c.ttl(), Hold: newRecorder()}
+	holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+	ctx := c.ctxFor(c.limit())
+	c.ok(d.Close(ctx), "the driver's Close")
+	_, err := d.Acquire(ctx, r)
+	c.is(err, driver.ErrClosed, "the driver's Acquire after Close")
+	_, err = d.Extend(ctx, holder, far)
+	c.is(err, driver.ErrClosed, "the driver's Extend after Close")
+	c.is(d.Release(ctx, holder), driver.ErrClosed, "the driver's Release after Close")
+	if w, ok := driver.As[driver.Waiter](d); ok {
+		r.Key = held
+		_, err = w.Wait(ctx, r)
+		c.is(err, driver.ErrClosed, "the driver's Wait after Close")
+	}
+
 	// Locks that race with Close: each gives a hold that Close ends, or an error.
 	for round := range c.rounds(30, 8) {
 		x := c.client()
@@ -99,6 +116,26 @@ func closeWakes(c *trial) {
 	c.await(closing, c.limit(), "Close ends")
 	// The waiters of other clients are not concerned, but for what Close released.
 	other.granted(c.limit(), "the Close of the holder's client").mustUnlock()
+
+	// The core ends its waits by itself; a backend that waits must do so too, because the
+	// core's patience with calls under way is short.
+	d := c.driver()
+	w, ok := driver.As[driver.Waiter](d)
+	if !ok {
+		return
+	}
+	h := b.mustTry(c.key("driver"), c.hold()...)
+	var err error
+	waits := c.spawn(func() {
+		_, err = w.Wait(c.ctx, driver.Request{Key: h.Key(), Owner: c.owner(), TTL: c.ttl(), Hold: newRecorder()})
+	})
+	c.settle()
+	c.must(!isClosed(waits), "the driver's Wait waits while the key is held", "it returned: %v", err)
+	c.ok(d.Close(c.ctxFor(c.limit())), "the driver's Close")
+	c.await(waits, c.prompt(), "the driver's Wait ends after its Close")
+	c.is(err, driver.ErrClosed, "the driver's Wait at its Close")
+	h.mustLive()
+	h.mustUnlock()
 }
 
 func closeReleases(c *trial) {

@@ -13,6 +13,7 @@ import (
 )
 
 var concCases = []Case{
+	{ID: "CONC-001", Kinds: both, CoreLoop: true, fn: linearizable, Clause: "concurrent histories are linearizable against the sequential lock model; unknown outcomes fork"},
 	{ID: "CONC-002", Kinds: both, CoreLoop: false, fn: raceClean, Clause: "race-detector clean (run it with go test -race)"},
 }
 

@@ -314,6 +314,14 @@ var mutants = []struct {
 	{"a deletion is reported as an expiry", "LOSS-002", func(m *mutant) { m.losses(func(error) error { return driver.ErrExpired }) }},
 	{"a deletion is not reported", "LOSS-003", func(m *mutant) { m.losses(func(error) error { return nil }) }},
 
+	{"a lease is reported lost before its time", "LOSS-001", func(m *mutant) {
+		m.granted(func(r driver.Request, _ *driver.Grant) {
+			if r.TTL > 0 {
+				time.AfterFunc(r.TTL/2, func() { r.Hold.Lost(driver.ErrExpired) })
+			}
+		})
+	}},
+
 	{"nobody is woken", "WAIT-001", func(m *mutant) { m.notify = func(string, func()) func() { return func() {} } }},
 	{"an attempt that is repeated finds the key held", "WAIT-006", func(m *mutant) {
 		acquire := m.acquire
@@ -376,6 +384,7 @@ var mutants = []struct {
 		})
 	}},
 
+	{"a closed backend goes on", "CLO-001", func(m *mutant) { m.close = func(context.Context) error { return nil } }},
 	{"Close leaves a goroutine", "CLO-004", func(m *mutant) {
 		quit := make(chan struct{})
 		go func() {
@@ -448,7 +457,7 @@ func mutate(alter func(*mutant)) func(*reference) driver.Backend {
 func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			failed := failing(t, mutate(m.alter), m.clause)
+			failed := failing(t, refTarget(mutate(m.alter)), m.clause)
 			if len(failed) == 0 {
 				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)
 			}
@@ -463,15 +472,15 @@ func TestMutants(t *testing.T) {
 				clauses = append(clauses, m.clause)
 			}
 		}
-		if failed := failing(t, mutate(nil), clauses...); len(failed) > 0 {
+		if failed := failing(t, refTarget(mutate(nil)), clauses...); len(failed) > 0 {
 			t.Fatal(strings.Join(failed, "\n"))
 		}
 	})
 }
 
 // failing runs clauses against a backend and returns what fails.
-func failing(t *testing.T, wrap func(*reference) driver.Backend, clauses ...string) (failed []string) {
-	s, err := newSuite(refTarget(wrap), []Option{Synctest()})
+func failing(t *testing.T, newTarget func(*testing.T) *Target, clauses ...string) (failed []string) {
+	s, err := newSuite(newTarget, []Option{Synctest()})
 	if err != nil {
 		t.Fatal(err)
 	}

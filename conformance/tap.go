@@ -32,6 +32,7 @@ type tap struct {
 	up     context.Context // ends when the backend goes down
 	fall   context.CancelFunc
 	muted  bool
+	doubts int // attempts whose outcome the core cannot know
 	holds  map[driver.Owner]driver.Listener
 	ttl    time.Duration // of the last call that has one
 	called time.Time     // when that was
@@ -176,6 +177,13 @@ func (t *tap) count(ops ...string) (n int) {
 	return n
 }
 
+// doubted is how many attempts there have been whose outcome the core cannot know.
+func (t *tap) doubted() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.doubts
+}
+
 // asks notes when the store is asked for which ttl.
 func (t *tap) asks(ttl time.Duration) {
 	t.mu.Lock()
@@ -203,7 +211,6 @@ func (t *tap) do(ctx context.Context, op string, call func(context.Context) (dri
 	}
 	t.mu.Unlock()
 	t.c.advance()
-	what = fmt.Sprintf(what, args...)
 	note := ""
 	var g driver.Grant
 	var err error
@@ -217,6 +224,12 @@ func (t *tap) do(ctx context.Context, op string, call func(context.Context) (dri
 			return g, err
 		})
 		note = " (fault" + reached + ")"
+	}
+	what = fmt.Sprintf(what, args...) // only now: it takes longer than some calls
+	if (op == opAcquire || op == opWait) && err != nil && !errors.Is(err, driver.ErrHeld) {
+		t.mu.Lock()
+		t.doubts++
+		t.mu.Unlock()
 	}
 	fold := ""
 	if f == nil && errors.Is(err, driver.ErrHeld) {

@@ -82,7 +82,12 @@ func tokenRelease(c *trial) {
 	// Also through the end of a client, and from a new one.
 	tokens.grant(a.mustTry(keys[1], c.hold()...), "a release")
 	c.ok(a.l.Close(c.ctxFor(c.limit())), "Close")
-	tokens.grant(c.client().mustTry(keys[1], c.hold()...), "the Close of the holder's client").mustUnlock()
+	last := c.client()
+	tokens.grant(last.mustTry(keys[1], c.hold()...), "the Close of the holder's client").mustUnlock()
+	c.ok(b.l.Close(c.ctxFor(c.limit())), "Close")
+	c.ok(last.l.Close(c.ctxFor(c.limit())), "Close")
+	// Nobody has the store open now.
+	tokens.grant(c.client().mustTry(keys[1], c.hold()...), "the Close of all clients").mustUnlock()
 }
 
 // tokenExpiry: the kind is what follows the expired lease.

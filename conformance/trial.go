@@ -123,7 +123,7 @@ func (c *trial) finish() {
 		ctx, cancel := context.WithTimeout(context.Background(), c.limit())
 		defer cancel()
 		for i := len(closers) - 1; i >= 0; i-- {
-			closers[i](ctx)
+			c.guard(func(*trial) { closers[i](ctx) })
 		}
 		c.wg.Wait()
 	}()

@@ -116,6 +116,14 @@ func deadlineIsEarly(c *trial) {
 		}
 	}
 
+	// A reply that comes after the deadline brings no hold.
+	for _, speed := range []fault{slowReply(2 * c.unit()), slowRequest(2 * c.unit())} {
+		a.tap.next(opAcquire, speed)
+		_, err := a.try(c.key("too late"), locker.WithTTL(c.unit()))
+		c.is(err, locker.ErrLost, "TryLock whose reply takes longer than the ttl")
+		b.goLock(c.key("too late"), locker.WithTTL(far), c.polling()).granted(c.unit()+c.handOver(), "a TryLock whose reply came too late").mustUnlock()
+	}
+
 	// Against the store itself: whoever gets the key gets it after the deadline, however the
 	// lease came about, and its holder knows of the end by then.
 	holder := drifting
@@ -151,10 +159,10 @@ func deadlineIsEarly(c *trial) {
 		p := b.goLock(key, locker.WithTTL(far), c.polling())
 		got := p.granted(c.limit(), "the end of the ttl")
 		c.must(!got.at.Before(deadline), "after "+way+" nobody gets the key before the holder's deadline", b.name+" got it %s before", deadline.Sub(got.at))
-		c.must(h.Err() != nil, "after "+way+" the holder's Err says that it is over by the time when somebody else gets the key", "nil")
 		if c.suite.virtual || c.caps.Has.Has(driver.LocalClock) {
 			c.must(isClosed(done), "after "+way+" the holder's Done has closed by the time when somebody else gets the key", "it is open")
 		} else { // a busy machine may run the waiter before the timer, though it was due before
+			c.must(h.Err() != nil, "after "+way+" the holder's Err says that it is over by the time when somebody else gets the key", "nil")
 			c.await(done, c.prompt(), "after %s the holder's Done closes", way)
 		}
 	}
@@ -204,7 +212,10 @@ func ttlRounding(c *trial) {
 	h.mustLive(b)
 	a.mustTry(c.key("k"), locker.WithTTL(far))
 
-	c.ok(h.extend(time.Microsecond), "Extend by 1µs")
+	// Far from the store a millisecond may be over before the answer comes.
+	if err := h.extend(time.Microsecond); err != nil {
+		c.is(err, locker.ErrLost, "Extend by 1µs, where it does not succeed,")
+	}
 	_, asked := a.tap.lastCall()
 	c.must(asked == time.Millisecond, "Extend by 1µs asks the backend for 1ms", "%s", asked)
 }

@@ -170,7 +170,7 @@ func (cl *client) waits() bool {
 func wakeUpPassedOn(c *trial) {
 	a, b := c.client(), c.client()
 	r := c.rand()
-	for round := range c.rounds(150, 25) {
+	for round := range c.rounds(300, 40) {
 		key := c.key(fmt.Sprint(round))
 		holder, fickle, steady := a, b, b
 		if round%3 == 1 {
@@ -183,7 +183,11 @@ func wakeUpPassedOn(c *trial) {
 		c.settle()
 		q := steady.goLock(key, append(c.hold(), patient())...)
 		c.settle()
-		c.collide(r, func() { h.mustUnlock() }, func() { p.stop(nil) })
+		var err error
+		ctx := c.ctxFor(c.limit())
+		c.collide(r, func() { err = h.Lease.Unlock(ctx) }, func() { p.stop(nil) })
+		c.hist.add("%s  Unlock %s → %v, while %s gives up", holder.name, c.short(key), err, fickle.name)
+		c.ok(err, "Unlock")
 		released := time.Now()
 		c.await(p.done, c.limit(), "who gives up returns")
 		if p.err == nil {
@@ -199,10 +203,20 @@ func wakeUpPassedOn(c *trial) {
 	}
 }
 
-// collide runs two functions at about the same moment, in either order.
+// collide runs two functions at about the same moment, in either order: one directly after
+// the other, so that what the first one wakes comes too late, or side by side.
 func (c *trial) collide(r *rand.Rand, f, g func()) {
-	if r.IntN(2) == 0 {
+	switch r.IntN(4) {
+	case 0:
 		f, g = g, f
+	case 1:
+		f()
+		g()
+		return
+	case 2:
+		g()
+		f()
+		return
 	}
 	spin := r.IntN(2000)
 	begin := make(chan struct{})

@@ -183,7 +183,15 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 		if held.owner == s.owner && held.adopt(r.Hold) {
 			return driver.Grant{Token: held.granted}, nil
 		}
-		return driver.Grant{}, driver.Held(b.cfg.Validity)
+		// Not rueidislock: of two attempts at one lock it can lose one's gate. And not from
+		// memory: it may have been deleted a moment ago.
+		switch stands, err := held.check(ctx); {
+		case err != nil:
+			return driver.Grant{}, b.classify(ctx, err)
+		case stands:
+			return driver.Grant{}, driver.Held(b.cfg.Validity)
+		}
+		held.finish(driver.ErrLost)
 	}
 
 	life, stop := context.WithCancel(context.WithValue(context.Background(), sessionKey{}, s))
@@ -310,6 +318,12 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 			wait.Stop()
 		}
 	}
+}
+
+// check asks the server whether the session still stands.
+func (s *session) check(ctx context.Context) (bool, error) {
+	n, err := checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}).AsInt64()
+	return n == 1, err
 }
 
 // adopt makes hears the listener from now on, unless the session is over.

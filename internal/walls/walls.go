@@ -38,7 +38,7 @@ var walls = map[string]wall{
 	"backends/memory": {goLine: "1.23", requires: []string{"locker"}, replaces: true},
 	"backends/redis": {goLine: "1.25.0", requires: []string{"locker", "github.com/redis/rueidis"}, replaces: true,
 		indirect: []string{"golang.org/x/sys"}}, // rueidis's own
-	"conformance": {goLine: "1.25.0", requires: []string{"locker"}, replaces: true},
+	"conformance": {goLine: "1.25.0", requires: []string{"locker", "github.com/anishathalye/porcupine"}, replaces: true},
 	"gen":         {goLine: "1.25.0"}, // no replace lines: go run …/gen/cmd/lockgen@version is refused for a module that has one
 }
 
