@@ -33,8 +33,8 @@ type Lease struct {
 	onEnd    map[*watch]struct{}
 
 	ttl         time.Duration // as asked for; 0 for a session
-	doubtful    bool          // an Extend's outcome is not known: the deadline may be earlier than the backend's
 	attempts    int           // the repeated ones; see again
+	doubtful    bool          // an Extend's outcome is not known: the deadline may be earlier than the backend's
 	unknown     bool          // an attempt's outcome is not known; belongs to the Lock call
 	granted     bool          // false while the Lock call is still under way
 	unconfirmed bool          // released, but the backend's answer never came
