@@ -13,7 +13,6 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 FUZZTIME ?= 10s
-BENCH    ?= .
 
 # each runs a command in every module, all of them even if one fails.
 each = bad=; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || bad="$$bad $$m"; done; \
@@ -61,8 +60,8 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 			echo "== $$f: $$t"; (cd "$$(dirname "$$f")" && go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) . </dev/null); \
 		done; done
 
-bench: redis ## every benchmark, or those that BENCH matches
-	@$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem ./...)
+bench: redis ## Lockstep beside its peers in one run, into docs/benchmarks.md
+	@go run ./internal/peers/cmd/bench
 
 clean: ## remove what was built and forget what was tested
 	@rm -rf bin artifacts && go clean -testcache

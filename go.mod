@@ -12,24 +12,25 @@ replace (
 
 require (
 	github.com/Shopify/toxiproxy/v2 v2.12.0
+	github.com/bsm/redislock v0.9.4
+	github.com/go-redsync/redsync/v4 v4.18.1
+	github.com/jellydator/ttlcache/v3 v3.4.1
 	github.com/lockstep-go/lockstep/backends/redis v0.0.0
 	github.com/lockstep-go/lockstep/conformance v0.0.0
 	github.com/lockstep-go/lockstep/locker v0.0.0
+	github.com/maypok86/otter/v2 v2.4.0
+	github.com/moby/locker v1.0.1
 	github.com/moby/moby/api v1.56.1
 	github.com/moby/moby/client v0.6.2
+	github.com/redis/go-redis/v9 v9.23.0
 	github.com/redis/rueidis v1.0.79
+	github.com/redis/rueidis/rueidiscompat v1.0.79
 	github.com/rs/zerolog v1.33.0
 	github.com/testcontainers/testcontainers-go v0.45.0
 )
 
 require (
-	github.com/bsm/redislock v0.9.4 // indirect
-	github.com/go-redsync/redsync/v4 v4.18.1 // indirect
-	github.com/jellydator/ttlcache/v3 v3.4.1 // indirect
-	github.com/maypok86/otter/v2 v2.4.0 // indirect
-	github.com/moby/locker v1.0.1 // indirect
-	github.com/redis/go-redis/v9 v9.23.0 // indirect
-	github.com/redis/rueidis/rueidiscompat v1.0.79 // indirect
+	github.com/anishathalye/porcupine v1.3.1 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 )
 
@@ -92,7 +93,7 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/mod v0.42.0
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/sys v0.49.0
 	golang.org/x/tools v0.52.0
 	google.golang.org/protobuf v1.36.1 // indirect
 	gopkg.in/tomb.v1 v1.0.0-20141024135613-dd632973f1e7 // indirect

@@ -1,0 +1,167 @@
+package peers
+
+import "time"
+
+const million = 1_000_000
+
+// memoryScenarios are the rows of the memory table.
+func memoryScenarios() []Scenario {
+	return []Scenario{{
+		Name: "Lock + Unlock, one key, uncontended",
+		Goals: []Goal{
+			AtMost(1.3, perPair, mobyLocker),
+			AtMost(0.4, perPair, afterFuncMap),
+			AtMost(1, allocations),
+		},
+		Subjects: subjects(withAllocations(Pairs{Keys: 1, Workers: 1, Millis: 60}), lockstep, mobyLocker, afterFuncMap, ttlCache, otterCache),
+		Note:     "moby/locker has no ttl, no ctx, no token and no notice of a loss.",
+	}, {
+		Name:     "the same over 1 M random keys",
+		Goals:    []Goal{AtMost(1, perPair, mobyLocker)},
+		Subjects: subjects(task1("pairs", Pairs{Keys: million, Workers: 1, Millis: 100}), lockstep, mobyLocker, afterFuncMap),
+	}, {
+		Name:  "the same while 1 M other leases are live",
+		Goals: []Goal{AtMost(1.3, perPair, "Lockstep, empty")},
+		Subjects: []Subject{
+			inChild(lockstep, lockstep, "pairs", Pairs{Keys: 1, Workers: 1, Millis: 100, Live: million}),
+			inChild("Lockstep, empty", lockstep, "pairs", Pairs{Keys: 1, Workers: 1, Millis: 100}),
+			inChild(afterFuncMap, afterFuncMap, "pairs", Pairs{Keys: 1, Workers: 1, Millis: 100, Live: million}),
+		},
+	}, {
+		Name:  "two goroutines on distinct keys, 2 cores",
+		Goals: []Goal{AtLeast(1.7, throughput, "Lockstep, 1 goroutine")},
+		Subjects: []Subject{
+			inChild(lockstep, lockstep, "pairs", Pairs{Keys: 1, Workers: 2, Millis: 100}),
+			inChild("Lockstep, 1 goroutine", lockstep, "pairs", Pairs{Keys: 1, Workers: 1, Millis: 100}),
+			inChild(mobyLocker, mobyLocker, "pairs", Pairs{Keys: 1, Workers: 2, Millis: 100}),
+			inChild("moby/locker, 1 goroutine", mobyLocker, "pairs", Pairs{Keys: 1, Workers: 1, Millis: 100}),
+		},
+		Note: "The cores must be idle otherwise.",
+	}, {
+		Name:     "64 goroutines, one key, FIFO",
+		Goals:    []Goal{AtMost(1.5, handOff, channelFIFO), AtLeast(0.9, shares)},
+		Subjects: subjects(task1("handOff", Crowd{Goroutines: 64, Millis: 200}), lockstep, channelFIFO, plainMutex, mobyLocker),
+		Note:     "The hand-off is from the beginning of an unlock to the return of the next one's lock. sync.Mutex and moby/locker have no order: they mostly hand over to themselves.",
+	},
+		held("1 M held leases", million),
+		held("5 M held leases", 5*million),
+		{
+			Name:  "1 M leases due at the same instant",
+			Goals: []Goal{AtLeast(2e6, throughput), AtMost(2e6, worst)},
+			Subjects: []Subject{
+				afresh(lockstep, 0, "herd", Herd{N: million}),
+				afresh(afterFuncMap, 2, "herd", Herd{N: million}),
+				afresh(ttlCache, 1, "herd", Herd{N: million}),
+			},
+			Note: "The worst Lock is that of one goroutine which locks and unlocks other keys meanwhile; the goal is about the median of the rounds' worst.",
+		}, {
+			Name:  "1 M leases due evenly over 5 s",
+			Goals: []Goal{AtMost(3e6, "lateness p50"), AtMost(5e6, "lateness p99"), AtMost(0, "ended early")},
+			Subjects: []Subject{
+				afresh(lockstep, 0, "evenly", Herd{N: million, SpreadMillis: 5000}),
+				afresh(afterFuncMap, 1, "evenly", Herd{N: million, SpreadMillis: 5000}),
+			},
+			Note: "Until a goroutine that waits on Done has noticed; one of 97 leases has one.",
+		}, {
+			Name:  "idle, and idle with 1 M sessions",
+			Goals: []Goal{AtMost(0, wakeUps), AtMost(0, wakeUps).by(lockstepSessions)},
+			Subjects: []Subject{
+				idle(lockstep, lockstep, Many{}),
+				idle(lockstepSessions, lockstep, Many{N: million, Session: true}),
+				idle("a program that does nothing", "", Many{}),
+				idle(ttlCache, ttlCache, Many{}),
+				idle(otterCache, otterCache, Many{}),
+			},
+			Together: true,
+			Note:     "Voluntary context switches of all threads within a second, after a lock and unlock.",
+		},
+	}
+}
+
+const lockstepSessions = "Lockstep, 1 M sessions"
+
+// held is a row about memory.
+func held(name string, n int) Scenario {
+	return Scenario{
+		Name:     name,
+		Goals:    []Goal{AtMost(200, bytesEach), AtMost(0.4, collection, afterFuncMap)},
+		Subjects: subjects(holding(n), lockstep, afterFuncMap),
+		Note:     "The memory is without the keys and the user's slice of handles, and with the handles. The GC cycle is a whole runtime.GC in a process with nothing else.",
+	}
+}
+
+// subjects makes one of each name.
+func subjects(make func(name string) Subject, names ...string) []Subject {
+	var all []Subject
+	for _, name := range names {
+		all = append(all, make(name))
+	}
+	return all
+}
+
+func task1(task string, args any) func(name string) Subject {
+	return func(name string) Subject { return inChild(name, name, task, args) }
+}
+
+// withAllocations is "pairs", with the allocations of one.
+func withAllocations(a Pairs) func(name string) Subject {
+	return func(name string) Subject {
+		return Subject{Name: name, Open: func(b *Bench) func() Sample {
+			c := b.child(name, "")
+			return func() Sample { return c.sample("pairs", a).with(c.sample("allocations", nil)) }
+		}}
+	}
+}
+
+func (s Sample) with(other Sample) Sample {
+	for name, v := range other {
+		s[name] = v
+	}
+	return s
+}
+
+// holding fills its child once, and has the garbage collected each round.
+func holding(n int) func(name string) Subject {
+	return func(name string) Subject {
+		return Subject{Name: name, Open: func(b *Bench) func() Sample {
+			needMemory(b, int64(n)*1000)
+			c := b.child(name, "")
+			filled := c.sample("hold", Many{N: n})
+			return func() Sample { return c.sample("collect", nil).with(Sample{bytesEach: filled[bytesEach]}) }
+		}}
+	}
+}
+
+// afresh is a subject with a new child each round.
+func afresh(name string, rounds int, task string, args any) Subject {
+	return Subject{Name: name, Rounds: rounds, Open: func(b *Bench) func() Sample {
+		needMemory(b, 2<<30)
+		return func() Sample {
+			c := b.child(name, "")
+			defer c.kill() // quicker than to let it free all that
+			return c.sample(task, args)
+		}
+	}}
+}
+
+const wakeUps = "wake-ups"
+
+// idle watches a child that has nothing to do.
+func idle(name, locks string, a Many) Subject {
+	return Subject{Name: name, Open: func(b *Bench) func() Sample {
+		c := b.child(locks, "")
+		var pid int
+		c.do("idle", a, &pid)
+		return func() Sample {
+			before := switches(b, pid)
+			b.sleep(time.Second)
+			return Sample{wakeUps: float64(switches(b, pid) - before)}
+		}
+	}}
+}
+
+func needMemory(b *Bench, bytes int64) {
+	if available := availableMemory(); available > 0 && available < bytes {
+		b.Fatalf("it needs %d MB of memory, and %d are available", bytes>>20, available>>20)
+	}
+}

@@ -1,0 +1,10 @@
+//go:build !unix
+
+package peers
+
+import (
+	"errors"
+	"time"
+)
+
+func cpuTime() (time.Duration, error) { return 0, errors.New("CPU time is measured on Unix only") }
