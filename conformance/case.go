@@ -49,7 +49,7 @@ type Part struct {
 // Cases is the catalogue, in the order of the contract.
 func Cases() []Case {
 	return slices.Concat(mxCases, ttlCases, extendCases, releaseCases, tokenCases, lossCases,
-		waitCases, contextCases, keyCases, closeCases, errorCases, concCases)
+		waitCases, contextCases, keyCases, closeCases, errorCases, concCases, faultCases)
 }
 
 const coreLoop = "core-loop"

@@ -224,7 +224,7 @@ func noOrphan(c *trial) {
 						return
 					}
 					for range r.IntN(50) {
-						time.Now() // a few hundred nanoseconds at most
+						_ = time.Now() // a few hundred nanoseconds at most
 					}
 				})
 				h, err := cl.lock(ctx, key, append(c.hold(), c.polling())...)

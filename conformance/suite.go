@@ -164,7 +164,12 @@ func (s *suite) runLeaves(t *testing.T, leaves []leaf, depth int) {
 		}
 		below := leaves[:end]
 		leaves = leaves[end:]
-		t.Run(name, func(t *testing.T) { s.runLeaves(t, below, depth+1) })
+		t.Run(name, func(t *testing.T) {
+			if s.parallel && len(below) > 1 { // a single leaf does so itself
+				t.Parallel()
+			}
+			s.runLeaves(t, below, depth+1)
+		})
 	}
 }
 

@@ -29,9 +29,12 @@ type tap struct {
 	once   map[string][]fault
 	always fault
 	isDown bool
+	sick   context.Context // ends when faults do
+	heal   context.CancelFunc
 	up     context.Context // ends when the backend goes down
 	fall   context.CancelFunc
 	muted  bool
+	hinted int // wake-ups that the backend has given
 	doubts int // attempts whose outcome the core cannot know
 	holds  map[driver.Owner]driver.Listener
 	ttl    time.Duration // of the last call that has one
@@ -120,11 +123,15 @@ func (t *tap) next(op string, f fault) {
 	t.once[op] = append(t.once[op], f)
 }
 
-// all makes every call fail with f, until f is nil.
+// all makes every call fail with f, until f is nil. Calls that hang then end too: nobody
+// shall wait for the end of a fault that is over.
 func (t *tap) all(f fault) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.always = f
+	if t.always = f; f == nil {
+		t.heal()
+		t.sick, t.heal = context.WithCancel(context.Background())
+	}
 }
 
 // down cuts the client off: calls are refused, those that wait end, wake-ups are lost.
@@ -177,6 +184,13 @@ func (t *tap) count(ops ...string) (n int) {
 	return n
 }
 
+// wakeUps is how many wake-ups the backend has given.
+func (t *tap) wakeUps() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.hinted
+}
+
 // doubted is how many attempts there have been whose outcome the core cannot know.
 func (t *tap) doubted() int {
 	t.mu.Lock()
@@ -209,6 +223,7 @@ func (t *tap) do(ctx context.Context, op string, call func(context.Context) (dri
 	if t.isDown {
 		f = refuse
 	}
+	sick := t.sick
 	t.mu.Unlock()
 	t.c.advance()
 	note := ""
@@ -218,7 +233,10 @@ func (t *tap) do(ctx context.Context, op string, call func(context.Context) (dri
 		g, err = call(ctx)
 	} else {
 		reached := ", which did not reach the store"
-		g, err = f(ctx, func(ctx context.Context) (driver.Grant, error) {
+		hanging, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(sick, cancel)()
+		g, err = f(hanging, func(context.Context) (driver.Grant, error) {
 			g, err := call(ctx)
 			reached = ", which the store answered with " + outcome(g, err)
 			return g, err
@@ -320,6 +338,7 @@ func (t *tap) notify(key string, wake func()) (stop func()) {
 	through := func() {
 		t.mu.Lock()
 		down := t.isDown
+		t.hinted++
 		t.mu.Unlock()
 		if !down {
 			wake()
@@ -387,6 +406,7 @@ func (t tapBoth) Notify(key string, wake func()) (stop func())     { return t.no
 func (c *trial) tap(name string, b driver.Backend) (*tap, driver.Backend) {
 	t := &tap{c: c, name: name, inner: b, counts: map[string]int{}, once: map[string][]fault{}, holds: map[driver.Owner]driver.Listener{}}
 	t.up, t.fall = context.WithCancel(context.Background())
+	t.sick, t.heal = context.WithCancel(context.Background())
 	_, waits := driver.As[driver.Waiter](b)
 	_, hints := driver.As[driver.Notifier](b)
 	if c.leaf.coreLoop {

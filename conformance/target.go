@@ -50,6 +50,10 @@ type Target struct {
 	// Connections is how many connections this target's clients have to the store at
 	// this moment. nil where there are none. CLO-004 then cannot see a leaked one.
 	Connections func(tb testing.TB) int
+
+	// Inject is the faults that the test can bring about. nil where it can bring about
+	// none; the FLT cases then prove no more than what the core does about faults.
+	Inject *Inject
 }
 
 // StoreKey is one name in the store.

@@ -45,6 +45,8 @@ type trial struct {
 	wg     sync.WaitGroup // of the case's goroutines
 	grace  time.Duration  // what is left for the rest of a case that hangs; 0 while it does not
 
+	injected sync.Once // caps are those of the store that faults happen to
+
 	mu       sync.Mutex
 	failures []string
 	notes    []string
@@ -73,12 +75,13 @@ func newTrial(t *testing.T, s *suite, l leaf, target *Target) *trial {
 func (c *trial) run() {
 	stop := c.pump()
 	defer stop()
+	limit := c.watchdog() // before the case begins, which may learn more of its backend
+	grace := min(c.limit(), limit)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		c.guard(c.leaf.fn)
 	}()
-	limit := c.watchdog()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -86,7 +89,7 @@ func (c *trial) run() {
 	case <-timer.C:
 		c.add(c.text("the case ends", fmt.Sprintf("it hangs: it has not ended after %s", limit), "") + "\n" + indent(labelled(c.t.Name()), "    "))
 		c.cancel()
-		c.grace = min(c.limit(), limit)
+		c.grace = grace
 		select {
 		case <-done:
 		case <-time.After(c.grace): // abandoned; what it still does harms nobody
@@ -413,7 +416,7 @@ func caller() string {
 	for {
 		f, more := frames.Next()
 		switch filepath.Base(f.File) {
-		case "trial.go", "client.go":
+		case "trial.go", "client.go", "fault.go":
 		default:
 			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
 		}

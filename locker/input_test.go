@@ -312,7 +312,7 @@ func TestHostileKeys(t *testing.T) {
 		seen[s.Key()], seen[ns.Key()] = true, true
 		_, err = l.TryLock(bg, key)
 		wantError(t, err, locker.Held, locker.ErrHeld)
-		if strings.ContainsAny(err.Error(), "\x00\n\r\x1b\u202e\xff") || len(err.Error()) > 400 {
+		if strings.ContainsAny(err.Error(), "\x00\n\r\x1b\u202e") || strings.Contains(err.Error(), "\xff") || len(err.Error()) > 400 {
 			t.Errorf("the error is not fit for a log: %q", err)
 		}
 		defer func() {

@@ -79,7 +79,7 @@ func TestLocalClock(t *testing.T) {
 		if s.Err() != nil || isDone(s) {
 			t.Error("ended early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantError(t, s.Err(), locker.Lost, driver.ErrExpired)
 		wantError(t, s.Unlock(bg), locker.Lost, driver.ErrExpired)
 		synctest.Wait()

@@ -606,7 +606,7 @@ func TestHerd(t *testing.T) {
 		if live(b) != herd {
 			t.Errorf("%d left 1 ns before the end", live(b))
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if live(b) != 0 || len(heard.heard()) != herd || armed(b) != 0 {
 			t.Errorf("%d left, %d heard, %d timers", live(b), len(heard.heard()), armed(b))

@@ -134,7 +134,7 @@ func (b *backend) connect(opt rueidis.ClientOption) error {
 	if tracked {
 		has |= driver.NewSet(driver.PromptLoss)
 	}
-	b.caps = driver.Capabilities{Name: "redis", Has: has, SessionValidity: b.cfg.Validity, Granularity: 20 * time.Millisecond}
+	b.caps = driver.Capabilities{Name: "redis", Has: has, SessionValidity: b.cfg.Validity, Granularity: 50 * time.Millisecond}
 	return nil
 }
 

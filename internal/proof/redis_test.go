@@ -22,7 +22,9 @@ import (
 func TestRedis(t *testing.T) {
 	srv := redistest.Single(t)
 	conformance.Run(t, func(t *testing.T) *conformance.Target {
-		return redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption())
+		target := redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption())
+		target.Inject = redisInject(t, redis.Config{})
+		return target
 	}, conformance.Parallel())
 }
 
@@ -37,7 +39,9 @@ func TestRedisCluster(t *testing.T) {
 func TestRedisPolling(t *testing.T) {
 	srv := redistest.Single(t)
 	conformance.Run(t, func(t *testing.T) *conformance.Target {
-		return redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, Tracking: redis.TrackingOff, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption())
+		target := redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, Tracking: redis.TrackingOff, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption())
+		target.Inject = redisInject(t, redis.Config{Tracking: redis.TrackingOff})
+		return target
 	}, conformance.Parallel(),
 		conformance.Known("WAIT-001", "without announcements a release by another client is found by the next poll"),
 		conformance.Known("WAIT-003", "without announcements a release by another client is found by the next poll"))

@@ -231,6 +231,12 @@ func startContainer(ctx context.Context, s spec, port, busPort int) (_ node, _ s
 	if !s.direct {
 		req.ExposedPorts = []string{number.String()}
 	}
+	if len(s.env) > 0 {
+		req.Env = make(map[string]string)
+	}
+	for _, v := range s.env {
+		req.Env[v[0]] = v[1]
+	}
 	for _, f := range s.files {
 		req.Files = append(req.Files, testcontainers.ContainerFile{
 			Reader:            bytes.NewReader(f.content),

@@ -18,6 +18,7 @@ import (
 type process struct {
 	program string
 	args    []string
+	env     []string
 	dir     string
 
 	mu   sync.Mutex
@@ -56,7 +57,10 @@ func startProcess(s spec, port, busPort int) (node, string, error) {
 		}
 	}
 	const host = "127.0.0.1"
-	p := &process{program: program, args: s.commandLine(host, port, busPort), dir: dir}
+	p := &process{program: program, args: s.commandLine(host, port, busPort), env: os.Environ(), dir: dir}
+	for _, v := range s.env {
+		p.env = append(p.env, v[0]+"="+v[1])
+	}
 	if err := p.restart(context.Background()); err != nil {
 		return nil, "", errors.Join(err, os.RemoveAll(dir))
 	}
@@ -72,7 +76,7 @@ func (p *process) restart(context.Context) error {
 	cmd := &exec.Cmd{
 		Path: p.program,
 		Args: append([]string{"redis-server"}, p.args...),
-		Dir:  p.dir, Stdout: log, Stderr: log,
+		Env:  p.env, Dir: p.dir, Stdout: log, Stderr: log,
 	}
 	if err := startChild(cmd); err != nil {
 		return fmt.Errorf("%s: %w", p.program, err)

@@ -74,6 +74,11 @@ func File(name string, content []byte) Option {
 	return func(s *spec) { s.files = append(s.files, file{name, content}) }
 }
 
+// Env sets a variable in the server's environment, such as LD_PRELOAD with the name of a [File].
+func Env(name, value string) Option {
+	return func(s *spec) { s.env = append(s.env, [2]string{name, value}) }
+}
+
 // Port fixes the port. Without it a free one is chosen, which is nearly always better.
 func Port(port int) Option {
 	return func(s *spec) { s.port = port }
@@ -89,6 +94,7 @@ func Process() Option {
 type spec struct {
 	args     []string
 	files    []file
+	env      [][2]string // names and values
 	password string
 	tls      bool
 	port     int

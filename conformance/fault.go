@@ -1,0 +1,335 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// Inject is what a test can break: the way to a store, the store itself, what stands in
+// it, its clock, and the processes of its clients. The FLT cases need it. Every field is
+// optional; a case that needs a missing one is skipped and names it.
+//
+// All of it is about one store, which the case may kill. Where other cases use the
+// target's store at the same time, make one of the case's own when the first of these
+// functions is called: then [Target.Inject] costs nothing in the cases that do not ask
+// for it.
+type Inject struct {
+	// Open opens a client of the store, by a way that is never disturbed. nil if that is
+	// what Target.Peer does.
+	Open func(tb testing.TB) driver.Backend
+
+	// Client opens a client of the store all of whose connections lead through a line of
+	// its own.
+	Client func(tb testing.TB) (driver.Backend, Line)
+
+	// Pause makes the store hang: its connections stay open, and nothing is answered.
+	// Resume ends that, and returns when the store answers.
+	Pause, Resume func(tb testing.TB)
+
+	// Kill ends the store at once, as a crash does. Restart starts it again at the same
+	// address, with none of its data, and returns when it answers.
+	Kill, Restart func(tb testing.TB)
+
+	// Disconnect makes the store close the connections of all its clients, which may
+	// connect again.
+	Disconnect func(tb testing.TB)
+
+	// Delete, Overwrite and Wipe are an administrator's mistakes, behind everybody's back: the
+	// hold on key is deleted, has something that is no hold put in its place, or goes with
+	// everything else that is in the store. Delete also takes away what Overwrite put
+	// there.
+	Delete, Overwrite func(tb testing.TB, key string)
+	Wipe              func(tb testing.TB)
+
+	// Skew sets the store's clock ahead of that of its clients (behind, if by is negative).
+	// It is called before anything else. Clock reads the store's clock, to show
+	// that it is so.
+	Skew  func(tb testing.TB, by time.Duration)
+	Clock func(tb testing.TB) time.Time
+
+	// Process starts a process that opens a client of the store and hands it to [Holder].
+	// Most often that is the test binary again, told by its environment what it is for:
+	//
+	//	cmd := exec.Command(os.Args[0], "-test.run=^TestHolder$")
+	//	cmd.Env = append(os.Environ(), "HOLDER_STORE="+store.Addr)
+	//	return conformance.Command(tb, cmd)
+	Process func(tb testing.TB) Process
+}
+
+// Line is one client's way to the store. Its functions act on connections that are open
+// as well as on later ones, and have taken effect when they return. Every field but Heal is
+// optional.
+type Line struct {
+	// Latency makes each way take d.
+	Latency func(d time.Duration)
+	// BlackHole swallows what goes up, to the store, or what comes down, or both. Nobody
+	// is told: connections stay open.
+	BlackHole func(up, down bool)
+	// LoseReplies lets the next n requests through and loses their replies. What the client
+	// sends by itself to keep a connection alive does not count. LoseRequests loses the
+	// requests. It is the same to the client.
+	LoseReplies, LoseRequests func(n int)
+	// Cut closes all connections. New ones may be made.
+	Cut func()
+	// Heal ends all of that.
+	Heal func()
+}
+
+func needFault(field string, met func(*Inject) bool) Need {
+	return Need{
+		name: "Target.Inject." + field,
+		why:  "the target has no Inject." + field,
+		met:  func(t *Target) bool { return t.Inject != nil && met(t.Inject) },
+	}
+}
+
+var (
+	needsLine       = needFault("Client", func(i *Inject) bool { return i.Client != nil })
+	needsPause      = needFault("Pause", func(i *Inject) bool { return i.Pause != nil && i.Resume != nil })
+	needsKill       = needFault("Kill", func(i *Inject) bool { return i.Kill != nil && i.Restart != nil })
+	needsDisconnect = needFault("Disconnect", func(i *Inject) bool { return i.Disconnect != nil })
+	needsRemove     = needFault("Delete", func(i *Inject) bool { return i.Delete != nil })
+	needsOverwrite  = needFault("Overwrite", func(i *Inject) bool { return i.Overwrite != nil && i.Delete != nil })
+	needsFlush      = needFault("Wipe", func(i *Inject) bool { return i.Wipe != nil })
+	needsSkew       = needFault("Skew", func(i *Inject) bool { return i.Skew != nil && i.Clock != nil })
+	needsProcess    = needFault("Process", func(i *Inject) bool { return i.Process != nil })
+)
+
+// faultCases keep apart what the core does about a fault (part core: the suite's tap stands
+// between it and the backend, on every target) and what happens to connections (part line).
+var faultCases = []Case{
+	{ID: "FLT-001", Kinds: both, Clause: "lost reply to Acquire: no self-lock-out, no second holder", Parts: []Part{
+		{Name: "core", fn: replyLostInCore},
+		{Name: "line", Needs: []Need{needsLine}, fn: replyLostOnLine},
+	}},
+	{ID: "FLT-002", Kinds: both, Clause: "latency far above any internal timeout: still works", Parts: []Part{
+		{Name: "core", fn: slowCore},
+		{Name: "line", Needs: []Need{needsLine}, fn: slowOnLine},
+	}},
+	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Needs: []Need{needsLine}, fn: partition},
+	{ID: "FLT-004", Kinds: both, Clause: "server killed and restarted, empty: holders learn, waiters proceed", Needs: []Need{needsKill}, Parts: []Part{
+		{Name: "short", fn: func(c *trial) { restartEmpty(c, c.unit()) }},
+		{Name: "long", fn: func(c *trial) { restartEmpty(c, c.life()+c.unit()) }},
+	}},
+	{ID: "FLT-005", Kinds: both, Clause: "server hung: calls end with their ctx", Parts: []Part{
+		{Name: "core", fn: hungCore},
+		{Name: "store", Needs: []Need{needsPause}, fn: hungStore},
+	}},
+	{ID: "FLT-006", Kinds: both, Clause: "client clock ±10 s off the server's: no double hold", Needs: []Need{needsLine, needsSkew}, Parts: []Part{
+		{Name: "ahead", fn: func(c *trial) { clockOff(c, 10*time.Second) }},
+		{Name: "behind", fn: func(c *trial) { clockOff(c, -10*time.Second) }},
+	}},
+	{ID: "FLT-007", Kinds: both, Clause: "key deleted or overwritten by an administrator: the holder learns", Parts: []Part{
+		{Name: "deleted", Needs: []Need{needsRemove}, fn: func(c *trial) { spoiled(c, c.inject().Delete) }},
+		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: func(c *trial) { spoiled(c, c.inject().Overwrite) }},
+		{Name: "wiped", Needs: []Need{needsFlush}, fn: func(c *trial) { spoiled(c, func(tb testing.TB, _ string) { c.inject().Wipe(tb) }) }},
+	}},
+	{ID: "FLT-008", Kinds: both, Clause: "connection killed: an intact hold survives", Needs: []Need{needsRemove}, Parts: []Part{
+		{Name: "line", Needs: []Need{needsLine}, fn: cutOnLine},
+		{Name: "store", Needs: []Need{needsDisconnect}, fn: cutByStore},
+	}},
+	{ID: "FLT-009", Kinds: both, Clause: "client process killed: the key frees as declared; one that slept past its deadline is caught by its token", Needs: []Need{needsProcess}, Parts: []Part{
+		{Name: "killed", fn: processKilled},
+		{Name: "stopped", fn: processStopped},
+	}},
+}
+
+func (c *trial) inject() *Inject { return c.target.Inject }
+
+// near opens a client of the store that faults happen to, by a way that is in order. A
+// case calls it before it does anything else.
+func (c *trial) near() *client {
+	if c.inject() == nil || c.inject().Open == nil {
+		return c.client()
+	}
+	b := c.inject().Open(c.t)
+	c.injected.Do(func() { c.caps = b.Capabilities() })
+	return c.clientOf(b)
+}
+
+// distant opens a client behind a line.
+func (c *trial) distant() (*client, Line) {
+	b, line := c.inject().Client(c.t)
+	cl := c.clientOf(b)
+	c.onClose(func(context.Context) { line.Heal() }) // before the client is closed
+	return cl, line
+}
+
+func (c *trial) clientOf(b driver.Backend) *client {
+	c.mu.Lock()
+	name := string(rune('A' + c.clients%26))
+	c.clients++
+	c.mu.Unlock()
+	t, shown := c.tap(name, b)
+	l, err := locker.New(shown, locker.Config{})
+	c.ok(err, "locker.New")
+	c.onClose(func(ctx context.Context) { t.all(nil); t.restore(); _ = l.Close(ctx) })
+	return &client{c, name, l, t}
+}
+
+// can skips a case for which a line is not enough.
+func (c *trial) can(ok bool, field string) {
+	if !ok {
+		c.skip("the target's Line has no " + field)
+	}
+}
+
+// life is how long a hold of the case's kind lasts when nothing is heard of its client:
+// the ttl of the lease that a case asks for, or the validity of a session. Some stores
+// keep a session for as long as there is a client; life is then only a time.
+func (c *trial) life() time.Duration {
+	if c.leaf.kind == Lease {
+		return 3 * c.unit()
+	}
+	return cmp.Or(c.caps.SessionValidity, 3*c.unit())
+}
+
+// living is the options for a hold that lasts for life.
+func (c *trial) living() []locker.Option {
+	if c.leaf.kind == Lease {
+		return []locker.Option{locker.WithTTL(c.life())}
+	}
+	return nil
+}
+
+// recovery is how late a client may be after an outage: it connects again, and tries again.
+func (c *trial) recovery() time.Duration { return 3*c.unit() + c.prompt() }
+
+// keep extends a lease from time to time, as whoever wants to keep it would, until it is
+// over. A session keeps itself.
+func (h *hold) keep() {
+	c := h.cl.c
+	if h.Session() {
+		return
+	}
+	done := h.Done()
+	c.spawn(func() {
+		for !isClosed(done) && c.ctx.Err() == nil {
+			c.pause(c.life()/3, done)
+			if !isClosed(done) {
+				_ = h.extendCtx(c.ctxFor(c.life()/3), c.life()) // in vain, in a partition
+			}
+		}
+	})
+}
+
+// free waits for each of keys to be free, and says how long that took at most. One that is
+// not free in time is an orphan.
+func (c *trial) free(cl *client, within time.Duration, keys ...string) (last time.Duration) {
+	began := time.Now()
+	for _, key := range keys {
+		p := cl.goLock(key, append(c.hold(), c.polling())...)
+		p.granted(max(0, within-time.Since(began))+c.handOver(), "everything that used it has ended, so that there is no orphan").mustUnlock()
+	}
+	return time.Since(began)
+}
+
+// overtaken is how long old was still believed in by its holder when next, somebody
+// else's, was known to be held; below zero if the belief had ended before. It must not be
+// above, but for what this process slept itself.
+func (c *trial) overtaken(old *hold, end *moment, next *hold, p *pulse) time.Duration {
+	err := old.Err()
+	c.await(end.seen, c.limit(), "Done closes when somebody else has the key")
+	until := end.at
+	if d, ok := old.Deadline(); ok && d.Before(until) {
+		until = d // whoever looks knows, though the news may come to the suite a little later
+	}
+	late := until.Sub(next.at)
+	if err != nil {
+		late = min(late, 0) // the same
+	}
+	slept := p.longest()
+	c.must(late <= slept, old.cl.name+" has stopped believing in its hold when "+next.cl.name+" gets the key", "it believed for %s longer (and nothing in this process was late by more than %s)", late, slept)
+	return late
+}
+
+// pulse knows how late the timers of this process are: on a busy machine all of it
+// sleeps now and then.
+type pulse struct {
+	mu  sync.Mutex
+	max time.Duration
+}
+
+func (c *trial) pulse() *pulse {
+	p := &pulse{}
+	if c.suite.virtual {
+		return p // nothing is ever late
+	}
+	c.spawn(func() {
+		const beat = time.Millisecond
+		for c.ctx.Err() == nil {
+			before := time.Now()
+			time.Sleep(beat)
+			late := time.Since(before) - beat
+			p.mu.Lock()
+			p.max = max(p.max, late)
+			p.mu.Unlock()
+		}
+	})
+	return p
+}
+
+func (p *pulse) longest() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.max
+}
+
+// figures are what a case measures, for the test's log: the greatest of each.
+type figures struct {
+	mu    sync.Mutex
+	names []string
+	worst map[string]time.Duration
+	n     map[string]int
+}
+
+func (c *trial) figures() *figures {
+	return &figures{worst: map[string]time.Duration{}, n: map[string]int{}}
+}
+
+func (f *figures) add(name string, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n[name]++; f.n[name] == 1 {
+		f.names = append(f.names, name)
+		f.worst[name] = d
+	}
+	f.worst[name] = max(f.worst[name], d)
+}
+
+// What most cases measure, in the same words.
+const (
+	believed  = "believed after somebody else held"
+	noticed   = "holder noticed after"
+	proceeded = "waiter proceeded after"
+)
+
+func (f *figures) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var parts []string
+	for _, name := range f.names {
+		d := f.worst[name]
+		parts = append(parts, fmt.Sprintf("%s at most %s (%d times)", name, d.Round(10*time.Microsecond), f.n[name]))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// tell writes the figures into the test's log. A case comes so far only without orphans.
+func (c *trial) tell(f *figures) {
+	c.mu.Lock()
+	skipped := c.skipped != "" // by one of its goroutines
+	c.mu.Unlock()
+	if skipped {
+		return
+	}
+	c.note("%s %s: %s; orphans 0", c.leaf.ID, c.leaf.kind, f)
+}

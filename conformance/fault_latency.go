@@ -1,0 +1,131 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// latencies are how long each way takes: as in one region, across an ocean, and across
+// two of them.
+var latencies = []time.Duration{5 * time.Millisecond, 60 * time.Millisecond, 300 * time.Millisecond}
+
+func slowCore(c *trial) {
+	slowly(c, c.client(), func(d time.Duration) (*client, func()) {
+		a := c.client()
+		a.tap.all(func(ctx context.Context, call func(context.Context) (driver.Grant, error)) (driver.Grant, error) {
+			time.Sleep(d)
+			g, err := call(ctx)
+			time.Sleep(d)
+			return g, err
+		})
+		return a, nil
+	})
+}
+
+func slowOnLine(c *trial) {
+	b := c.near()
+	slowly(c, b, func(d time.Duration) (*client, func()) {
+		a, line := c.distant()
+		c.can(line.Latency != nil, "Latency")
+		line.Latency(d)
+		return a, line.Cut
+	})
+}
+
+// slowly does all that one does with a lock, by a client that is far away.
+func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func())) {
+	f := c.figures()
+	c.together(len(latencies), func(i int) {
+		a, cut := open(latencies[i])
+		far := distance{c: c, a: a, b: b, d: latencies[i], f: f}
+		kept := c.spawn(far.keep)
+		far.handOver()
+		c.await(kept, c.watchdog(), "the hold is kept")
+		if cut != nil {
+			far.reconnect(cut)
+		}
+	})
+	c.tell(f)
+}
+
+// distance is one client that is d away from the store, and one that is near.
+type distance struct {
+	c    *trial
+	a, b *client
+	d    time.Duration
+	f    *figures
+}
+
+func (x distance) trip() time.Duration { return 2 * x.d }
+
+func (x distance) opts() []locker.Option {
+	if x.c.leaf.kind == Lease {
+		return []locker.Option{locker.WithTTL(x.c.life() + 10*x.trip())}
+	}
+	return nil
+}
+
+func (x distance) waiting() []locker.Option { return append(x.opts(), x.c.polling()) }
+
+func (x distance) key(name string) string { return x.c.key(fmt.Sprint(name, " ", x.d)) }
+
+func (x distance) add(what string, d time.Duration) {
+	x.f.add(fmt.Sprintf("%s each way: %s after", x.d, what), d)
+}
+
+// keep keeps a hold for longer than it lasts by itself.
+func (x distance) keep() {
+	c := x.c
+	before := time.Now()
+	h := x.a.mustTry(x.key("kept"), x.opts()...)
+	x.add("locked", time.Since(before))
+	if c.leaf.kind == Lease {
+		for range 3 {
+			c.sleep(c.life() / 2)
+			c.ok(h.extend(c.life()+10*x.trip()), "Extend from %s away", x.d)
+		}
+	} else if c.caps.SessionValidity > 0 {
+		c.sleep(c.caps.SessionValidity * 5 / 4)
+	}
+	h.mustLive(x.b)
+	h.mustUnlock()
+	c.free(x.b, c.recovery(), h.Key())
+}
+
+// handOver passes a key there and back.
+func (x distance) handOver() {
+	c := x.c
+	key := x.key("handed over")
+	h := x.a.mustTry(key, x.opts()...)
+	p := x.b.goLock(key, x.waiting()...)
+	c.settle()
+	h.mustUnlock()
+	near := p.granted(c.handOver(), "a release from afar")
+	x.a.mustHeld(key, x.opts()...)
+	p = x.a.goLock(key, x.waiting()...)
+	c.sleep(x.trip() + c.granularity())
+	c.must(!isClosed(p.done), "Lock from afar waits", "it returned: %v", p.err)
+	before := time.Now()
+	near.mustUnlock()
+	h = p.granted(c.handOver()+4*x.trip(), "a release")
+	x.add("handed over", h.at.Sub(before))
+	h.mustLive(x.b)
+	h.mustUnlock()
+	c.free(x.b, c.recovery(), key)
+}
+
+// reconnect: to connect takes several trips, each far above what it takes nearby.
+func (x distance) reconnect(cut func()) {
+	c := x.c
+	cut()
+	before := time.Now()
+	p := x.a.goLock(x.key("after the cut"), x.waiting()...)
+	h := p.granted(c.recovery()+12*x.trip(), "the connection was cut")
+	x.add("locked on a new connection", h.at.Sub(before))
+	h.mustUnlock()
+	c.free(x.b, c.recovery(), h.Key())
+}

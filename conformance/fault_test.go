@@ -1,0 +1,94 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var faultIDs = strings.Fields("FLT-001 FLT-002 FLT-003 FLT-004 FLT-005 FLT-006 FLT-007 FLT-008 FLT-009")
+
+// A healthy backend passes behind a network that fails in all the ways that there are.
+func TestFaults(t *testing.T) {
+	Run(t, refNetTarget(nil), Synctest(), Only(faultIDs...))
+}
+
+// faultMutants are clients that bear a network badly, each with the clause that must fail
+// it. (The mutants of the store itself are in mutants.)
+var faultMutants = []struct {
+	name   string
+	clause string
+	alter  func(w *wired)
+}{
+	{"the owner of a lost reply is locked out by itself", "FLT-001", func(w *wired) {
+		w.Backend = &forgetful{Backend: w.Backend}
+	}},
+	{"an internal timeout of 500 ms", "FLT-002", func(w *wired) { w.impatient = 500 * time.Millisecond }},
+	{"a hold is believed in from the reply on", "FLT-003", func(w *wired) { w.fromReply = true }},
+	{"a session is believed in without being renewed", "FLT-003", func(w *wired) { w.neverLooks = true }},
+	{"a loss of the store's data is not noticed", "FLT-004", func(w *wired) { w.neverLooks = true }},
+	{"a call does not end with its ctx", "FLT-005", func(w *wired) { w.deafToCtx = true }},
+	{"the end of a hold is named by the client's clock", "FLT-006", func(w *wired) { w.clientsClock = true }},
+	{"what an administrator does is not noticed", "FLT-007", func(w *wired) { w.neverLooks = true }},
+	{"a broken connection ends a hold", "FLT-008", func(w *wired) { w.fragile = true }},
+	{"a session outlives its process for longer than declared", "FLT-009", func(w *wired) { w.validity = 3 * refValidity }},
+}
+
+func TestFaultMutants(t *testing.T) {
+	for _, m := range faultMutants {
+		t.Run(m.clause+" "+m.name, func(t *testing.T) {
+			failed := failing(t, refNetTarget(m.alter), m.clause)
+			if len(failed) == 0 {
+				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)
+			}
+			t.Log(strings.Join(failed, "\n"))
+		})
+	}
+}
+
+// forgetful knows nobody who asks again.
+type forgetful struct{ driver.Backend }
+
+func (f *forgetful) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	b := f.Backend.(*reference)
+	b.refStore.mu.Lock()
+	e, held := b.live(r.Key)
+	b.refStore.mu.Unlock()
+	if held && e.Owner == r.Owner {
+		return driver.Grant{}, driver.ErrHeld
+	}
+	return f.Backend.Acquire(ctx, r)
+}
+
+// refProcess is no process at all, but dies like one: at once, and without a word.
+type refProcess struct {
+	io.Reader
+	io.Writer
+	kill func()
+}
+
+func startRefProcess(w *wired) Process {
+	in, orders := io.Pipe()
+	answers, out := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = Holder(w, in, out)
+	}()
+	return &refProcess{answers, orders, func() {
+		w.net.change(func() { w.line.up, w.line.down = true, true })
+		w.end()
+		_ = orders.Close()
+		_ = answers.Close()
+		<-ended
+	}}
+}
+
+func (p *refProcess) Kill() error     { p.kill(); return nil }
+func (p *refProcess) Stop() error     { return errors.ErrUnsupported }
+func (p *refProcess) Continue() error { return errors.ErrUnsupported }
