@@ -87,7 +87,7 @@ func Run(t *testing.T, newTarget func(t *testing.T) *Target, opts ...Option) {
 	for _, c := range Cases() {
 		leaves := slices.DeleteFunc(c.leaves(), func(l leaf) bool { return !s.wants(l) })
 		if len(leaves) > 0 {
-			t.Run(c.ID, func(t *testing.T) { s.runLeaves(t, leaves, 1) })
+			s.run(t, c.ID, leaves, 1)
 		}
 	}
 }
@@ -164,13 +164,19 @@ func (s *suite) runLeaves(t *testing.T, leaves []leaf, depth int) {
 		}
 		below := leaves[:end]
 		leaves = leaves[end:]
-		t.Run(name, func(t *testing.T) {
-			if s.parallel && len(below) > 1 { // a single leaf does so itself
-				t.Parallel()
-			}
-			s.runLeaves(t, below, depth+1)
-		})
+		s.run(t, name, below, depth+1)
 	}
+}
+
+// run opens one subtest. Every level is parallel: one that is not would wait for those
+// below it before the next begins.
+func (s *suite) run(t *testing.T, name string, leaves []leaf, depth int) {
+	t.Run(name, func(t *testing.T) {
+		if s.parallel && strings.Count(leaves[0].path(), "/") >= depth { // a leaf does so itself
+			t.Parallel()
+		}
+		s.runLeaves(t, leaves, depth)
+	})
 }
 
 // runLeaf runs one subtest and, below it, its repetition in the core's own loop.
