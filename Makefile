@@ -18,7 +18,7 @@ FUZZTIME ?= 10s
 each = bad=; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || bad="$$bad $$m"; done; \
 	[[ -z $$bad ]] || { echo "failed in:$$bad" >&2; exit 1; }
 
-.PHONY: help demo test test-off lint tidy-check vuln generate generate-check fuzz bench clean redis
+.PHONY: help demo test mutants matrix test-off lint tidy-check vuln generate generate-check fuzz soak bench clean redis
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-16s%s\n' $$t "$$d"; done
@@ -28,6 +28,12 @@ demo: ## several workers contend for one lock; LOCKSTEP_CONFIG=redis://localhost
 
 test: redis ## all tests of all modules with the race detector: the suite on memory, a real Redis and a Cluster
 	@$(call each,go test -race -shuffle=on -count=1 ./...)
+
+mutants: ## broken backends and broken cores: what the suite can tell; fails if a clause is not proven
+	@go run ./internal/mutants
+
+matrix: redis ## the suite on every backend, into docs/matrix.md; takes some minutes
+	@go run ./internal/matrix docs/matrix.md
 
 test-off: ## every module builds by itself, without the workspace
 	@$(call each,GOWORK=off go build ./... && GOWORK=off go vet ./...)
@@ -59,6 +65,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		for t in $$(sed -n 's/^func \(Fuzz[[:alnum:]_]*\)(.*/\1/p' "$$f"); do \
 			echo "== $$f: $$t"; (cd "$$(dirname "$$f")" && go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) . </dev/null); \
 		done; done
+
+# From the folder itself, so that go test shows each minute's line at once.
+soak: redis ## linearizability and lockstep on memory, Redis and a Redis with faults, for SOAK (1m)
+	@mkdir -p artifacts && cd internal/proof && LOCKSTEP_SOAK=$(SOAK) go test -race -count=1 -timeout 0 -run '^TestSoak$$' -artifacts -outputdir '$(CURDIR)/artifacts'
 
 bench: redis ## Lockstep beside its peers in one run, into docs/benchmarks.md
 	@go run ./internal/peers/cmd/bench

@@ -22,6 +22,8 @@ type Case struct {
 	ID string
 	// Clause is the requirement.
 	Clause string
+	// Why is what goes wrong for users where the clause is broken.
+	Why string
 	// Kinds are the kinds of hold for which it runs, as subtests ID/kind; none where the
 	// kind makes no difference.
 	Kinds []Kind
@@ -48,8 +50,12 @@ type Part struct {
 
 // Cases is the catalogue, in the order of the contract.
 func Cases() []Case {
-	return slices.Concat(mxCases, ttlCases, extendCases, releaseCases, tokenCases, lossCases,
+	all := slices.Concat(mxCases, ttlCases, extendCases, releaseCases, tokenCases, lossCases,
 		waitCases, contextCases, keyCases, closeCases, errorCases, concCases, faultCases)
+	for i := range all {
+		all[i].Why = reasons[all[i].ID]
+	}
+	return all
 }
 
 const coreLoop = "core-loop"

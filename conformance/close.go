@@ -265,7 +265,7 @@ func (c *trial) useAndClose(other *client, key string, round int) {
 	c.ok(released.extend(2*far), "Extend")
 	released.mustUnlock()
 	if round%2 == 0 {
-		short := x.mustTry(key+" expired", locker.WithTTL(max(c.unit()/4, time.Millisecond)))
+		short := x.mustTry(key+" expired", locker.WithTTL(c.unit()))
 		c.await(short.Done(), c.limit(), "Done closes at the end of the ttl")
 	}
 	taken := other.mustTry(key+" waited", c.hold()...)

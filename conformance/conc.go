@@ -41,6 +41,7 @@ func raceClean(c *trial) {
 				cancel()
 			}
 		})
+		c.sharedHold(a, c.rounds(300, 30))
 		// And Close beside it all.
 		c.together(workers, func(i int) {
 			l, r := []*locker.Locker{a, b}[i%2], rngs[i]
@@ -60,6 +61,44 @@ func raceClean(c *trial) {
 	for i := range 5 {
 		last.goLock(c.key(fmt.Sprint(i)), append(c.hold(), c.polling())...).granted(c.limit(), "the Close of all who used it").mustUnlock()
 	}
+}
+
+// sharedHold lets everybody use one hold that lasts: of those that anything shares, most are
+// over by the time that somebody else comes to use them. Nothing here waits, and
+// no mutex of the case orders it.
+func (c *trial) sharedHold(l *locker.Locker, rounds int) {
+	h, err := l.Lock(c.ctx, c.key("shared"), c.hold()...)
+	c.ok(err, "Lock of a free key")
+	uses := []func(){
+		func() {
+			if err := h.Extend(c.ctx, far); err != nil && !errors.Is(err, locker.ErrUnsupported) {
+				c.ok(err, "Extend beside everything else")
+			}
+		},
+		func() { _, _ = h.Deadline() },
+		func() { _, _ = isClosed(h.Done()), h.Err() },
+		func() { _, _, _ = h.Key(), h.Token(), h.Session() },
+		func() {
+			_, err := l.TryLock(c.ctx, h.Key(), c.hold()...)
+			c.is(err, locker.ErrHeld, "TryLock of a key that is held, beside everything else")
+		},
+		func() {
+			_, cancel := h.Context(c.ctx)
+			cancel()
+		},
+	}
+	c.together(2*len(uses), func(i int) {
+		for range rounds {
+			uses[i%len(uses)]()
+		}
+	})
+	c.together(2*len(uses), func(i int) {
+		if i%2 == 0 {
+			_ = h.Unlock(c.ctx)
+		} else {
+			uses[1+i%3]()
+		}
+	})
 }
 
 func (c *trial) anything(ctx context.Context, l *locker.Locker, r *rand.Rand, key string, mu *sync.Mutex, shared *[]*locker.Lease) {

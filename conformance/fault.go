@@ -251,6 +251,17 @@ func (c *trial) overtaken(old *hold, end *moment, next *hold, p *pulse) time.Dur
 	return late
 }
 
+// survives makes sure that h goes on through a fault that it ought to bear. A process
+// that slept for a good part of its life may have lost it by that: then nothing is proven.
+func (h *hold) survives(what string, p *pulse) {
+	c := h.cl.c
+	err := h.Err()
+	if slept := p.longest(); err != nil && slept > c.life()/8 {
+		c.skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a hold that lasts %s was lost", slept.Round(time.Millisecond), c.life()))
+	}
+	c.ok(err, "%s: Err", what)
+}
+
 // pulse knows how late the timers of this process are: on a busy machine all of it
 // sleeps now and then.
 type pulse struct {

@@ -66,7 +66,7 @@ func clockOff(c *trial, by time.Duration) {
 
 		case 2: // many at once, of both kinds
 			a := c.near()
-			ttl := func(r *rand.Rand) time.Duration { return c.unit() + time.Duration(r.Int64N(int64(c.unit()))) }
+			ttl := func(r *rand.Rand) time.Duration { return c.unit()/4 + time.Duration(r.Int64N(int64(c.unit()/4))) }
 			if c.leaf.kind == Session {
 				ttl = func(*rand.Rand) time.Duration { return 0 }
 			}

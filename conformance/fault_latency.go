@@ -38,10 +38,10 @@ func slowOnLine(c *trial) {
 
 // slowly does all that one does with a lock, by a client that is far away.
 func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func())) {
-	f := c.figures()
+	f, sleeps := c.figures(), c.pulse()
 	c.together(len(latencies), func(i int) {
 		a, cut := open(latencies[i])
-		far := distance{c: c, a: a, b: b, d: latencies[i], f: f}
+		far := distance{c: c, a: a, b: b, d: latencies[i], f: f, sleeps: sleeps}
 		kept := c.spawn(far.keep)
 		far.handOver()
 		c.await(kept, c.watchdog(), "the hold is kept")
@@ -54,10 +54,11 @@ func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func()
 
 // distance is one client that is d away from the store, and one that is near.
 type distance struct {
-	c    *trial
-	a, b *client
-	d    time.Duration
-	f    *figures
+	c      *trial
+	a, b   *client
+	d      time.Duration
+	f      *figures
+	sleeps *pulse
 }
 
 func (x distance) trip() time.Duration { return 2 * x.d }
@@ -84,13 +85,14 @@ func (x distance) keep() {
 	h := x.a.mustTry(x.key("kept"), x.opts()...)
 	x.add("locked", time.Since(before))
 	if c.leaf.kind == Lease {
-		for range 3 {
-			c.sleep(c.life() / 2)
+		for range 2 {
+			c.sleep(c.life() * 2 / 3)
 			c.ok(h.extend(c.life()+10*x.trip()), "Extend from %s away", x.d)
 		}
 	} else if c.caps.SessionValidity > 0 {
 		c.sleep(c.caps.SessionValidity * 5 / 4)
 	}
+	h.survives("a hold is kept from "+x.d.String()+" away", x.sleeps)
 	h.mustLive(x.b)
 	h.mustUnlock()
 	c.free(x.b, c.recovery(), h.Key())

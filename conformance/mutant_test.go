@@ -24,6 +24,7 @@ type mutant struct {
 	close   func(context.Context) error
 	notify  func(string, func()) func()
 	caps    func() driver.Capabilities
+	races   int // what only racyMutants use
 }
 
 func (m *mutant) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -403,6 +404,79 @@ var mutants = []struct {
 		}
 	}},
 
+	{"Release is refused while others want the key", "REL-003", func(m *mutant) {
+		var n atomic.Int64
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			if err := release(ctx, h); err != nil || n.Add(1)%2 == 0 {
+				return err
+			}
+			return errors.New("busy")
+		}
+	}},
+	{"Release waits for its ctx", "REL-004", func(m *mutant) {
+		m.release = func(ctx context.Context, _ driver.Holder) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	}},
+	{"a repeated Release is an outage", "REL-005", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			err := release(ctx, h)
+			if errors.Is(err, driver.ErrLost) {
+				err = errors.New("no such hold")
+			}
+			return err
+		}
+	}},
+	{"Release at Close is left to the ttl", "CLO-003", func(m *mutant) {
+		m.release = func(context.Context, driver.Holder) error { return driver.ErrClosed }
+	}},
+	{"a lease that is extended far is given up", "EXT-003", func(m *mutant) {
+		extend := m.extend
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+			if ttl > time.Minute {
+				return driver.Grant{}, driver.ErrLost
+			}
+			return extend(ctx, h, ttl)
+		}
+	}},
+	{"an error of its own matches two sentinels", "ERR-002", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			g, err := acquire(ctx, r)
+			if errors.Is(err, driver.ErrHeld) {
+				err = fmt.Errorf("%w: %w", err, driver.ErrUnavailable)
+			}
+			return g, err
+		}
+	}},
+	{"some attempts are granted although the key is held", "CONC-001", func(m *mutant) {
+		var n atomic.Int64
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			g, err := acquire(ctx, r)
+			if errors.Is(err, driver.ErrHeld) && n.Add(1)%3 == 0 {
+				m.locked(func() {
+					m.token++
+					g = driver.Grant{Token: m.token, TTL: r.TTL}
+				})
+				return g, nil
+			}
+			return g, err
+		}
+	}},
+	{"a release that was confirmed has no effect now and then", "CONC-001", func(m *mutant) {
+		var n atomic.Int64
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			if n.Add(1)%5 == 0 {
+				return nil
+			}
+			return release(ctx, h)
+		}
+	}},
 	{"contention is reported as an outage", "ERR-002", func(m *mutant) {
 		acquire := m.acquire
 		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -446,7 +520,7 @@ func (f lossFilter) Lost(cause error) {
 
 func mutate(alter func(*mutant)) func(*reference) driver.Backend {
 	return func(b *reference) driver.Backend {
-		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Close, b.Notify, b.Capabilities}
+		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Close, b.Notify, b.Capabilities, 0}
 		if alter != nil {
 			alter(m)
 		}

@@ -65,6 +65,9 @@ func TestCatalogue(t *testing.T) {
 		if c.Clause == "" {
 			t.Errorf("%s has no clause", c.ID)
 		}
+		if c.Why == "" {
+			t.Errorf("%s has no reason", c.ID)
+		}
 		if (c.fn == nil) == (len(c.Parts) == 0) {
 			t.Errorf("%s has both a function and parts, or neither", c.ID)
 		}
@@ -77,6 +80,9 @@ func TestCatalogue(t *testing.T) {
 			}
 			paths[l.path()] = true
 		}
+	}
+	if len(reasons) != len(got) {
+		t.Errorf("%d reasons for %d clauses", len(reasons), len(got))
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the ids are\n%v, want\n%v", got, want)

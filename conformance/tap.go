@@ -24,21 +24,22 @@ type tap struct {
 	inner driver.Backend
 	hints hub
 
-	mu     sync.Mutex
-	counts map[string]int
-	once   map[string][]fault
-	always fault
-	isDown bool
-	sick   context.Context // ends when faults do
-	heal   context.CancelFunc
-	up     context.Context // ends when the backend goes down
-	fall   context.CancelFunc
-	muted  bool
-	hinted int // wake-ups that the backend has given
-	doubts int // attempts whose outcome the core cannot know
-	holds  map[driver.Owner]driver.Listener
-	ttl    time.Duration // of the last call that has one
-	called time.Time     // when that was
+	mu       sync.Mutex
+	counts   map[string]int
+	once     map[string][]fault
+	always   fault
+	isDown   bool
+	sick     context.Context // ends when faults do
+	heal     context.CancelFunc
+	up       context.Context // ends when the backend goes down
+	fall     context.CancelFunc
+	muted    bool
+	hinted   int // wake-ups that the backend has given
+	doubts   int // attempts whose outcome the core cannot know
+	refusals int // attempts that were answered with ErrHeld
+	holds    map[driver.Owner]driver.Listener
+	ttl      time.Duration // of the last call that has one
+	called   time.Time     // when that was
 }
 
 // The operations, as history and faults name them.
@@ -184,6 +185,13 @@ func (t *tap) count(ops ...string) (n int) {
 	return n
 }
 
+// refused is how many attempts have been answered with ErrHeld.
+func (t *tap) refused() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refusals
+}
+
 // wakeUps is how many wake-ups the backend has given.
 func (t *tap) wakeUps() int {
 	t.mu.Lock()
@@ -247,6 +255,11 @@ func (t *tap) do(ctx context.Context, op string, call func(context.Context) (dri
 	if (op == opAcquire || op == opWait) && err != nil && !errors.Is(err, driver.ErrHeld) {
 		t.mu.Lock()
 		t.doubts++
+		t.mu.Unlock()
+	}
+	if errors.Is(err, driver.ErrHeld) {
+		t.mu.Lock()
+		t.refusals++
 		t.mu.Unlock()
 	}
 	fold := ""

@@ -141,18 +141,21 @@ func TestWaiter(t *testing.T) {
 	Run(t, queueingTarget(nil), Synctest())
 }
 
+// waiterMutants wait in a wrong way, each with the clause that must fail it.
+var waiterMutants = []struct {
+	name   string
+	clause string
+	alter  func(*queueing)
+}{
+	{"who came last is served first", "WAIT-004", func(q *queueing) { q.lifo = true }},
+	{"who leaves the line calls nobody to the front", "WAIT-003", func(q *queueing) { q.swallows = true }},
+	{"who gives up does not say that the key is held", "CTX-003", func(q *queueing) { q.silent = true }},
+	{"Close does not end the waiting", "CLO-002", func(q *queueing) { q.deaf = true }},
+	{"the ttl of who waited counts from the call", "TTL-002", func(q *queueing) { q.late = true }},
+}
+
 func TestWaiterMutants(t *testing.T) {
-	for _, m := range []struct {
-		name   string
-		clause string
-		alter  func(*queueing)
-	}{
-		{"who came last is served first", "WAIT-004", func(q *queueing) { q.lifo = true }},
-		{"who leaves the line calls nobody to the front", "WAIT-003", func(q *queueing) { q.swallows = true }},
-		{"who gives up does not say that the key is held", "CTX-003", func(q *queueing) { q.silent = true }},
-		{"Close does not end the waiting", "CLO-002", func(q *queueing) { q.deaf = true }},
-		{"the ttl of who waited counts from the call", "TTL-002", func(q *queueing) { q.late = true }},
-	} {
+	for _, m := range waiterMutants {
 		t.Run(m.name, func(t *testing.T) {
 			failed := failing(t, queueingTarget(m.alter), m.clause)
 			if len(failed) == 0 {

@@ -1,10 +1,12 @@
 package redistest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,15 +61,21 @@ func NewProxy(tb testing.TB, addr string) *Proxy {
 	p := &Proxy{changed: make(chan struct{}), links: make(map[*link]bool)}
 	p.id = registerProxy(p)
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p.addr = fmt.Sprintf("127.0.0.1:%d", freePort())
-	p.proxy = toxiproxy.NewProxy(server, "redistest", p.addr, addr)
-	for _, stream := range []string{"upstream", "downstream"} {
-		toxic := fmt.Sprintf(`{"type": %q, "stream": %q, "attributes": {"proxy": %d, "direction": %q}}`, gateType, stream, p.id, stream)
-		if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
-			tb.Fatalf("redistest: proxy for %s: %v", addr, err)
+	var err error
+	for range 5 { // between the choice of a free port and its use, another process may take it
+		p.addr = fmt.Sprintf("127.0.0.1:%d", freePort())
+		p.proxy = toxiproxy.NewProxy(server, "redistest", p.addr, addr)
+		for _, stream := range []string{"upstream", "downstream"} {
+			toxic := fmt.Sprintf(`{"type": %q, "stream": %q, "attributes": {"proxy": %d, "direction": %q}}`, gateType, stream, p.id, stream)
+			if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+				tb.Fatalf("redistest: proxy for %s: %v", addr, err)
+			}
+		}
+		if err = p.proxy.Start(); !errors.Is(err, syscall.EADDRINUSE) {
+			break
 		}
 	}
-	if err := p.proxy.Start(); err != nil {
+	if err != nil {
 		tb.Fatalf("redistest: proxy for %s: %v", addr, err)
 	}
 	tb.Cleanup(p.close)
