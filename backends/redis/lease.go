@@ -59,6 +59,9 @@ func (b *backend) acquire(ctx context.Context, lock, counter, owner string, ttl 
 
 // Extend implements driver.Backend.
 func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	if b.closed.Load() { // the client of a Cluster may still let a command through
+		return driver.Grant{}, driver.ErrClosed
+	}
 	lock := b.layout.lockKey(h.Key)
 	n, err := extendScript.Exec(ctx, b.client, []string{lock}, []string{ownerValue(h.Owner, false), millis(ttl)}).AsInt64()
 	if err != nil {
@@ -75,6 +78,9 @@ func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration
 
 // Release implements driver.Backend.
 func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	if b.closed.Load() {
+		return driver.ErrClosed
+	}
 	lock := b.layout.lockKey(h.Key)
 	owner := ownerValue(h.Owner, h.Session)
 	if h.Session {

@@ -1,0 +1,33 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package dirlock
+
+import (
+	"testing"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, func(t *testing.T) *conformance.Target {
+		path := directory(t) // each case gets one of its own
+		open := func(tb testing.TB) driver.Backend {
+			b, err := Open(tb.Context(), Config{Path: path, Validity: validity})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return b
+		}
+		return &conformance.Target{
+			Backend: open(t),
+			Peer:    open,
+			Delete:  store{path}.remove,
+			Crash:   store{path}.crash,
+			Restart: store{path}.restart,
+			Wipe:    store{path}.wipe,
+			Keys:    store{path}.keys,
+			Inject:  store{path}.inject(),
+		}
+	}, conformance.Parallel(), conformance.Slack(3)) // for machines that have other things to do
+}

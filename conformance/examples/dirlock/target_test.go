@@ -1,0 +1,131 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package dirlock
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// validity is short, for the sake of the cases that wait for a session's end, and long
+// enough for a machine that now and then stands still for a second.
+const validity = 2 * time.Second
+
+// directory is in memory where that can be had: on a disk that others write to, a step
+// sometimes takes longer than a session lasts.
+func directory(t *testing.T) string {
+	const memory = "/dev/shm"
+	if _, err := os.Stat(memory); err != nil {
+		return t.TempDir()
+	}
+	path, err := os.MkdirTemp(memory, "dirlock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(path) })
+	return path
+}
+
+// store is what the test can do to the directory behind everybody's back.
+type store struct{ path string }
+
+func (s store) remove(tb testing.TB, key string) {
+	if err := os.Remove(filepath.Join(s.path, fileName(key))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		tb.Error(err)
+	}
+}
+
+// overwrite puts something under key that is no hold.
+func (s store) overwrite(tb testing.TB, key string) {
+	if err := os.WriteFile(filepath.Join(s.path, fileName(key)), []byte("something else"), 0o666); err != nil {
+		tb.Error(err)
+	}
+}
+
+// crash ends a client: Close releases nothing, which is as much as a death does.
+func (s store) crash(tb testing.TB, b driver.Backend) {
+	if err := b.Close(tb.Context()); err != nil {
+		tb.Error(err)
+	}
+}
+
+// restart takes the directory away with all that is in it, and brings it back.
+func (s store) restart(tb testing.TB) {
+	away := s.path + "-away"
+	if err := errors.Join(os.Rename(s.path, away), os.Rename(away, s.path)); err != nil {
+		tb.Error(err)
+	}
+}
+
+func (s store) wipe(tb testing.TB) {
+	files, err := os.ReadDir(s.path)
+	if err != nil {
+		tb.Error(err)
+	}
+	for _, f := range files {
+		if err := os.Remove(filepath.Join(s.path, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			tb.Error(err)
+		}
+	}
+}
+
+// keys lists the files. The suite looks for its keys in the names, and file names are
+// hashes here: the key follows the name.
+func (s store) keys(tb testing.TB) (all []conformance.StoreKey) {
+	files, err := os.ReadDir(s.path)
+	if err != nil {
+		tb.Error(err)
+	}
+	for _, f := range files {
+		k := conformance.StoreKey{Name: f.Name()}
+		if strings.HasSuffix(f.Name(), suffix) {
+			e, err := (&step{dir: s.path}).readFile(f.Name())
+			if err != nil {
+				tb.Error(err)
+			}
+			k.Name += " " + string(e.Key)
+			k.Expires = !e.Session // somebody sweeps it away
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+func (s store) inject() *conformance.Inject {
+	return &conformance.Inject{
+		Delete:    s.remove,
+		Overwrite: s.overwrite,
+		Wipe:      s.wipe,
+		Process: func(tb testing.TB) conformance.Process {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestHolder$")
+			cmd.Env = append(os.Environ(), holderEnv+"="+s.path)
+			return conformance.Command(tb, cmd)
+		},
+	}
+}
+
+const holderEnv = "DIRLOCK_HOLDER"
+
+// TestHolder is a process that holds locks until the suite kills it (FLT-009).
+func TestHolder(t *testing.T) {
+	path := os.Getenv(holderEnv)
+	if path == "" {
+		t.Skip("FLT-009 runs it, in a process of its own")
+	}
+	b, err := Open(t.Context(), Config{Path: path, Validity: validity})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conformance.Holder(b, os.Stdin, os.Stdout); err != nil {
+		t.Fatal(err)
+	}
+}
