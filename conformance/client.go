@@ -147,6 +147,15 @@ func (cl *client) goLockCtx(ctx context.Context, key string, opts ...locker.Opti
 	return p
 }
 
+// outcome is what has come of it so far, for the text of a failure: err itself belongs to
+// the waiting goroutine until done is closed.
+func (p *pending) outcome() error {
+	if isClosed(p.done) {
+		return p.err
+	}
+	return nil
+}
+
 // granted waits for the hold.
 func (p *pending) granted(within time.Duration, since string) *hold {
 	c := p.cl.c

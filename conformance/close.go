@@ -104,7 +104,7 @@ func closeWakes(c *trial) {
 	other := b.goLock(own.Key(), append(c.hold(), c.polling())...)
 	c.settle()
 	for _, p := range waiting {
-		c.must(!isClosed(p.done), "the waiter waits while the key is held", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "the waiter waits while the key is held", "Lock returned: %v", p.outcome())
 	}
 	closing := c.spawn(func() { c.ok(a.l.Close(c.ctxFor(c.limit())), "Close") })
 	for _, p := range waiting {

@@ -123,7 +123,7 @@ func cut(c *trial, a, w, b *client, sever func()) {
 		}
 		c.pause(c.life()/16, done)
 		h.survives("an intact hold survives a killed connection", sleeps)
-		c.must(!isClosed(p.done), "the waiter waits on", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "the waiter waits on", "Lock returned: %v", p.outcome())
 	}
 	c.free(b, c.recovery(), c.key("reachable")) // b's own connection may be new too
 	h.survives("an intact hold survives a killed connection", sleeps)

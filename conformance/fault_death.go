@@ -42,7 +42,7 @@ func processKilled(c *trial) {
 		token := proc.hold(key)
 		p := b.goLock(key, append(c.hold(), c.polling())...)
 		c.sleep(c.life() * time.Duration(1+2*i) / 8)
-		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
 		died := time.Now()
 		c.ok(proc.Kill(), "SIGKILL")
 		c.hist.add("   (the process is killed)")
@@ -75,7 +75,7 @@ func processStopped(c *trial) {
 		c.sleep(c.life() * time.Duration(1+3*i) / 8)
 		proc.say("look", key, 0)
 		proc.answer("live")
-		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
 
 		stopped := time.Now()
 		if err := proc.Stop(); errors.Is(err, errors.ErrUnsupported) {

@@ -110,7 +110,7 @@ func (x distance) handOver() {
 	x.a.mustHeld(key, x.opts()...)
 	p = x.a.goLock(key, x.waiting()...)
 	c.sleep(x.trip() + c.granularity())
-	c.must(!isClosed(p.done), "Lock from afar waits", "it returned: %v", p.err)
+	c.must(!isClosed(p.done), "Lock from afar waits", "it returned: %v", p.outcome())
 	before := time.Now()
 	near.mustUnlock()
 	h = p.granted(c.handOver()+4*x.trip(), "a release")

@@ -25,7 +25,7 @@ func partition(c *trial) {
 		c.can(line.BlackHole != nil, "BlackHole")
 		if phase == 1 && line.Latency != nil {
 			// What counts from the reply, and not from the request, counts too long by that.
-			line.Latency(c.life() / 20)
+			line.Latency(c.life() / 10)
 		}
 		key, other := c.key(fmt.Sprint("held ", i)), c.key(fmt.Sprint("tried ", i))
 		h := a.mustTry(key, c.living()...)
@@ -35,7 +35,7 @@ func partition(c *trial) {
 
 		c.sleep(c.life() * time.Duration(12+4*phase) / 30)
 		if c.leaf.kind == Lease || c.caps.SessionValidity > 0 {
-			c.must(!isClosed(p.done), "nobody else gets the key before the partition", "%v", p.err)
+			c.must(!isClosed(p.done), "nobody else gets the key before the partition", "%v", p.outcome())
 		}
 		h.mustLive()
 		line.BlackHole(way.up, way.down)
@@ -71,7 +71,7 @@ func partition(c *trial) {
 		c.is(h.unlock(), locker.ErrLost, "Unlock after a partition that outlasted the hold")
 		q := a.goLock(key, append(c.hold(), c.polling())...)
 		f.add("tried key free after", c.free(b, c.recovery(), other))
-		c.must(!isClosed(q.done), "who comes back waits for the new holder", "Lock returned: %v", q.err)
+		c.must(!isClosed(q.done), "who comes back waits for the new holder", "Lock returned: %v", q.outcome())
 		got.mustLive(b)
 		healed := time.Now()
 		got.mustUnlock()

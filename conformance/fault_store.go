@@ -32,7 +32,7 @@ func restartEmpty(c *trial, down time.Duration) {
 	killed := time.Now()
 	c.hist.add("   (the store is killed)")
 	c.sleep(down)
-	c.must(!isClosed(p.done), "a waiter waits through the outage", "Lock returned: %v", p.err)
+	c.must(!isClosed(p.done), "a waiter waits through the outage", "Lock returned: %v", p.outcome())
 	c.inject().Restart(c.t)
 	back := time.Now()
 	c.hist.add("   (the store is back, empty)")

@@ -77,7 +77,7 @@ func keysApart(c *trial) {
 		h.mustLive()
 	})
 	for _, p := range waiting {
-		c.must(!isClosed(p.done), "who waits for a key that is held goes on waiting", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "who waits for a key that is held goes on waiting", "Lock returned: %v", p.outcome())
 	}
 	held.mustLive()
 	held.mustUnlock()
@@ -127,7 +127,7 @@ func kindsExclude(c *trial) {
 		a.mustHeld(key, other...)
 		p := b.goLock(key, append(other, c.polling())...)
 		c.settle()
-		c.must(!isClosed(p.done), "the other kind waits while the key is held", "Lock returned: %v", p.err)
+		c.must(!isClosed(p.done), "the other kind waits while the key is held", "Lock returned: %v", p.outcome())
 		h.mustLive(b)
 		h.mustUnlock()
 		got := p.granted(c.handOver(), "the release of the other kind")

@@ -41,7 +41,7 @@ func wokenByRelease(c *trial) {
 			} else {
 				c.sleep(time.Duration(r.Int64N(int64(c.granularity())))) // also at worse moments
 			}
-			c.must(!isClosed(p.done), "the waiter waits while the key is held", "Lock returned: %v", p.err)
+			c.must(!isClosed(p.done), "the waiter waits while the key is held", "Lock returned: %v", p.outcome())
 			h.mustUnlock()
 			released := time.Now()
 			got := p.granted(c.limit(), "the release")
@@ -139,7 +139,7 @@ func retries(c *trial) {
 	short := max(c.granularity()/2, time.Millisecond)
 	p := b.goLock(key, append(c.hold(), locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: short, Jitter: short}))...)
 	c.sleep(50 * short)
-	c.must(!isClosed(p.done), "with Attempts −1 Lock waits for ever", "after %s it returned: %v", 50*short, p.err)
+	c.must(!isClosed(p.done), "with Attempts −1 Lock waits for ever", "after %s it returned: %v", 50*short, p.outcome())
 	h.mustUnlock()
 	p.granted(c.limit(), "the release").mustUnlock()
 
@@ -344,7 +344,7 @@ func outageWhileWaiting(c *trial) {
 		c.settle()
 		b.tap.down()
 		c.sleep(c.unit() / 2)
-		c.must(!isClosed(p.done) && !isClosed(q.done), "Lock waits through an outage", "it returned: %v, %v", p.err, q.err)
+		c.must(!isClosed(p.done) && !isClosed(q.done), "Lock waits through an outage", "it returned: %v, %v", p.outcome(), q.outcome())
 		if what == "the key is released during the outage" {
 			h.mustUnlock() // the wake-up is lost
 			c.sleep(c.unit() / 4)

@@ -148,8 +148,8 @@ func (r *runner) pass() {
 type player struct {
 	scale   time.Duration
 	open    opener
-	lockers [clients]*locker.Locker
-	closed  [clients]bool
+	lockers [clients + 1]*locker.Locker // the last one looks on
+	closed  [clients + 1]bool
 	holds   map[string]*locker.Lease
 	tokens  map[string]uint64 // the last of each key
 }
@@ -216,9 +216,10 @@ func (pl *player) play(s step) (outcome string, certain time.Time) {
 
 	switch s.do {
 	case doTry:
-		return pl.granted(s, s.key)(l.TryLock(ctx, s.key, pl.options(s)...)), certain
+		return pl.granted(s, s.key)(l.TryLock(ctx, s.key, pl.options(s)...)) + pl.then(s.key), certain
 	case doLock:
-		return pl.granted(s, s.key)(l.Lock(ctx, s.key, pl.options(s, locker.WithRetry(locker.Retry{Attempts: 2, Delay: 4 * time.Millisecond}))...)), certain
+		quick := locker.WithRetry(locker.Retry{Attempts: 2, Delay: 4 * time.Millisecond})
+		return pl.granted(s, s.key)(l.Lock(ctx, s.key, pl.options(s, quick)...)) + pl.then(s.key), certain
 	case doAwait:
 		certain = time.Now()
 		return pl.await(ctx, l, s, s.key), certain
@@ -229,9 +230,9 @@ func (pl *player) play(s step) (outcome string, certain time.Time) {
 		certain = time.Now()
 		return "unlock: " + unlocked + "; lock: " + <-waited, certain
 	case doExtend:
-		return class(hold.Extend(ctx, pl.time(s.ttl))), certain
+		return class(hold.Extend(ctx, pl.time(s.ttl))) + pl.then(hold.Key()), certain
 	case doUnlock:
-		return class(hold.Unlock(ctx)), certain
+		return class(hold.Unlock(ctx)) + pl.then(hold.Key()), certain
 	case doInspect:
 		return pl.inspect(ctx, l, s.key), certain
 	case doLook:
@@ -295,6 +296,18 @@ func (pl *player) granted(s step, key string) func(*locker.Lease, error) string 
 		}
 		return "granted"
 	}
+}
+
+// then is what somebody else sees of key after a step that may have changed it: a wrong
+// change shows at once, rather than when a later step happens to meet it.
+func (pl *player) then(key string) string {
+	l, err := pl.client(clients)
+	if err != nil {
+		return "; " + err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	return "; " + pl.inspect(ctx, l, key)
 }
 
 func (pl *player) inspect(ctx context.Context, l *locker.Locker, key string) string {

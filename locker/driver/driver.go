@@ -112,6 +112,10 @@ type Listener interface {
 	// believed in no longer). Only the first call counts. It does not block and
 	// calls nothing of the backend, so it may be called under a lock; not from
 	// within Release for the same hold.
+	//
+	// For a session this is the only clock: the core ends a lease at its deadline by itself,
+	// but how long a session may be believed in without a word from the store only the
+	// backend knows. It calls Lost with ErrUnavailable by a timer of its own (LOSS-001).
 	Lost(cause error)
 }
 

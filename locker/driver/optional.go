@@ -20,7 +20,9 @@ type Waiter interface {
 	Wait(ctx context.Context, r Request) (Grant, error)
 }
 
-// Notifier is a backend that can hint that a key may have become free.
+// Notifier is a backend that can hint that a key may have become free. Without it, or
+// [Waiter], a release by another client is found by the next timed attempt only, and the
+// cases WAIT-001 and WAIT-003 have to be declared as known to fail.
 type Notifier interface {
 	// Notify calls wake, from any goroutine and without blocking, each time when key
 	// may have become free since the last failed Acquire of this backend on it, and

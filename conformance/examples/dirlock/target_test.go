@@ -44,9 +44,14 @@ func (s store) remove(tb testing.TB, key string) {
 	}
 }
 
-// overwrite puts something under key that is no hold.
+// overwrite puts something under key that is no hold, at once: an empty file is none either,
+// but it is a free key.
 func (s store) overwrite(tb testing.TB, key string) {
-	if err := os.WriteFile(filepath.Join(s.path, fileName(key)), []byte("something else"), 0o666); err != nil {
+	spoiled := filepath.Join(s.path, "spoiled")
+	if err := os.WriteFile(spoiled, []byte("something else"), 0o666); err != nil {
+		tb.Error(err)
+	}
+	if err := os.Rename(spoiled, filepath.Join(s.path, fileName(key))); err != nil {
 		tb.Error(err)
 	}
 }
