@@ -116,8 +116,8 @@ var faultCases = []Case{
 	}},
 	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Needs: []Need{needsLine}, fn: partition},
 	{ID: "FLT-004", Kinds: both, Clause: "server killed and restarted, empty: holders learn, waiters proceed", Needs: []Need{needsKill}, Parts: []Part{
-		{Name: "short", fn: func(c *trial) { restartEmpty(c, c.unit()) }},
-		{Name: "long", fn: func(c *trial) { restartEmpty(c, c.life()+c.unit()) }},
+		{Name: "short", fn: func(c *trial) { restartEmpty(c, false) }},
+		{Name: "long", fn: func(c *trial) { restartEmpty(c, true) }},
 	}},
 	{ID: "FLT-005", Kinds: both, Clause: "server hung: calls end with their ctx", Parts: []Part{
 		{Name: "core", fn: hungCore},

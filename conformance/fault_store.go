@@ -10,15 +10,19 @@ import (
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// restartEmpty kills the store for so long. When it has forgotten everything, nobody can
+// restartEmpty kills the store, for longer than a hold lasts or not. When it has forgotten everything, nobody can
 // tell the others apart from the former holder any more: what is asked is that this one
 // learns of it soon, and that its token gives it away until then.
-func restartEmpty(c *trial, down time.Duration) {
+func restartEmpty(c *trial, long bool) {
 	a, b := c.near(), c.near()
+	down := c.unit()
+	if long {
+		down += c.life()
+	}
 	f, sleeps := c.figures(), c.pulse()
 	key, idle := c.key("wanted"), c.key("idle")
 	opts := c.living()
-	if c.leaf.kind == Lease && down < c.life() {
+	if c.leaf.kind == Lease && !long {
 		opts = c.hold() // the end of its ttl shall not be what it learns from
 		if !c.caps.Has.Has(driver.PromptLoss) {
 			opts = []locker.Option{locker.WithTTL(2 * c.life())}
@@ -48,7 +52,7 @@ func restartEmpty(c *trial, down time.Duration) {
 		c.is(h.Err(), locker.ErrLost, "the Err of a hold that the store has forgotten")
 		f.add("holder noticed, after the store came back, after", ends[i].at.Sub(back))
 	}
-	if down > c.life() && (c.leaf.kind == Lease || c.caps.SessionValidity > 0) {
+	if long && (c.leaf.kind == Lease || c.caps.SessionValidity > 0) {
 		f.add(believed, c.overtaken(h, ends[0], got, sleeps))
 		late := ends[1].at.Sub(killed.Add(c.life()))
 		c.must(late <= c.prompt()+sleeps.longest(), fmt.Sprintf("Done closes no more than %s after the store has died", c.life()), "%s later", late)

@@ -46,7 +46,9 @@ func Only(ids ...string) Option {
 }
 
 // Parallel runs the cases side by side, as far as go test -parallel lets them. It
-// is for stores to which a network leads: the cases mostly wait there.
+// is for stores to which a network leads: the cases mostly wait there, and go test's own
+// -parallel, the number of processors, is small for them. Run returns before they have run:
+// end what they need in a t.Cleanup, not in a defer.
 func Parallel() Option { return func(s *suite) { s.parallel = true } }
 
 // Slack multiplies every time limit by factor, for a machine that is slow or busy. A

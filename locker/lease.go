@@ -145,7 +145,8 @@ func (s *Lease) Done() <-chan struct{} {
 
 // Err is nil while the hold lasts, and afterwards an *Error whose Reason says why it
 // ended (LOSS-002) and which matches ErrLost, ErrReleased or ErrClosed. It looks at
-// the clock itself, so that it is right even in a process that has just woken up.
+// the clock itself, so that for a lease it is right even in a process that has just woken
+// up; for a session it waits for the backend's timer, which is then due.
 func (s *Lease) Err() error {
 	if s == nil || s.l == nil {
 		return errNotALease("hold")
