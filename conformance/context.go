@@ -133,7 +133,7 @@ func givesUpHeld(c *trial) {
 	why := errors.New("the caller's own reason")
 
 	for _, waiter := range []*client{b, a} {
-		wait := c.unit() / 4
+		wait := c.unit()
 		began := time.Now()
 		_, err := waiter.lock(c.ctxFor(wait), key, append(c.hold(), patient())...)
 		took := time.Since(began)

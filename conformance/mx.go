@@ -104,7 +104,7 @@ func notReentrant(c *trial) {
 	a.mustHeld(key, locker.WithSession())
 
 	// Lock waits for its own process's hold as for anybody's.
-	_, err := a.lock(c.ctxFor(c.granularity()), key, c.hold()...)
+	_, err := a.lock(c.ctxFor(c.unit()), key, c.hold()...)
 	c.is(err, locker.ErrHeld, "a second Lock by the same process, given up,")
 	c.must(errors.Is(err, context.DeadlineExceeded), "a second Lock by the same process waits until its ctx ends", "%v", err)
 
