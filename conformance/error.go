@@ -121,7 +121,7 @@ func errorsApart(c *trial) {
 	contention(err, "TryLock of a key that is held")
 	_, err = b.lock(c.ctxFor(c.limit()), key, append(c.hold(), few)...)
 	contention(err, "Lock of a key that is held")
-	_, err = b.lock(c.ctxFor(c.unit()/4), key, append(c.hold(), patient())...)
+	_, err = b.lock(c.ctxFor(c.unit()), key, append(c.hold(), patient())...)
 	contention(err, "Lock, given up, of a key that is held")
 
 	// Many at once, of which one can win: the others meet contention and nothing else.

@@ -26,7 +26,6 @@ func pasted() program {
 		{do: "close", by: 1},
 		{do: "open", by: 1},
 		{do: "extend", ttl: longTTL, of: "b"},
-		{do: "inspect", key: "k\x00"},
 	}
 }
 

@@ -53,7 +53,7 @@ func redisStore(c redis.Config) func() opener {
 func TestLockstep(t *testing.T) {
 	for _, p := range []pair{memoryAndRedis, memoryAndCluster} {
 		t.Run(p.name, func(t *testing.T) {
-			newLockstep(t, p).check(t, 15)
+			newLockstep(t, p).check(t, 10)
 		})
 	}
 }
