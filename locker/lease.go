@@ -34,6 +34,7 @@ type Lease struct {
 
 	ttl         time.Duration // as asked for; 0 for a session
 	attempts    int           // the repeated ones; see again
+	late        time.Duration // the smallest ttl of requests that may yet reach the store; 0 for none
 	doubtful    bool          // an Extend's outcome is not known: the deadline may be earlier than the backend's
 	unknown     bool          // an attempt's outcome is not known; belongs to the Lock call
 	granted     bool          // false while the Lock call is still under way
@@ -221,7 +222,8 @@ func FromContext(ctx context.Context) (*Lease, bool) {
 // An error that matches ErrLost or ErrReleased means that the hold has ended; it is
 // never brought back (EXT-002). ErrUnavailable means that the outcome is unknown:
 // the lease goes on until the earlier of the two deadlines (EXT-003), and Extend may
-// be called again. A session has nothing to extend: ErrUnsupported (EXT-004). A d that
+// be called again; but from then on this hold is believed in for no longer at a time than
+// the request that was lost asked for, because it may still arrive. A session has nothing to extend: ErrUnsupported (EXT-004). A d that
 // is not a ttl is ErrInvalidTTL, and after a ctx that has ended already nothing is sent.
 func (s *Lease) Extend(ctx context.Context, d time.Duration) error {
 	const op = "extend"
@@ -270,8 +272,8 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	s.mu.Lock()
 
 	if err == nil && s.reason == 0 {
-		s.doubtful = false
-		s.setDeadline(s.l.localDeadline(sent, grant.TTL, s.drift))
+		s.doubtful = s.late > 0 && s.late < grant.TTL
+		s.setDeadline(s.l.localDeadline(sent, s.believable(grant.TTL), s.drift))
 		s.checkDeadline() // the answer may have taken longer than d
 	}
 	switch {
@@ -291,6 +293,7 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 		code := codeOf(err)
 		if code == Unavailable {
 			s.doubtful = true // the backend may not end it at the earlier time
+			s.mayComeLate(d)
 			s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.drift)))
 			err = withContext(ctx, err)
 		}
@@ -542,6 +545,24 @@ func (s *Lease) longest() time.Duration {
 		return s.l.caps.SessionValidity
 	}
 	return s.ttl
+}
+
+// mayComeLate notes a request whose outcome is unknown. What a client wrote on a connection
+// that then broke can reach the store after what it sent on the next one, and would then
+// make the hold end ttl from that moment.
+func (s *Lease) mayComeLate(ttl time.Duration) {
+	if s.late == 0 || ttl < s.late {
+		s.late = ttl
+	}
+}
+
+// believable is how much of a granted ttl may be believed in: no more than what a late
+// request would leave of it, at whatever moment it came.
+func (s *Lease) believable(ttl time.Duration) time.Duration {
+	if s.late > 0 {
+		return min(ttl, s.late)
+	}
+	return ttl
 }
 
 // left is how long the backend may still hold the key for us.

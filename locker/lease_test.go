@@ -143,6 +143,35 @@ func TestExtendUnknown(t *testing.T) {
 	}
 }
 
+// A request whose connection broke can reach the store after a later one, and then cuts
+// short what that one was granted: a hold is believed in for no longer than that.
+func TestExtendAfterUnknown(t *testing.T) {
+	for name, c := range map[string]struct {
+		late, next, want time.Duration
+	}{
+		"the late one is shorter": {2 * time.Second, time.Minute, 1980 * time.Millisecond},
+		"the late one is longer":  {time.Minute, 2 * time.Second, 1980 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{}
+			bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+				s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
+				f.set(only("extend", unavailable))
+				wantError(t, s.Extend(bg, c.late), locker.Unavailable)
+				f.set(nil)
+				began := time.Now()
+				if err := s.Extend(bg, c.next); err != nil {
+					t.Fatal(err)
+				}
+				<-s.Done()
+				if got := time.Since(began); got != c.want {
+					t.Errorf("believed for %s, want %s", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 // After an unknown outcome the backend's clock may go on for longer than the hold: the core
 // ends it, and Unlock gives back what is left.
 func TestExtendUnknownOnLocalClock(t *testing.T) {

@@ -233,6 +233,9 @@ func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Con
 	if err != nil {
 		if codeOf(err) == Unavailable {
 			s.unknown = true
+			if s.ttl > 0 {
+				s.mayComeLate(s.ttl)
+			}
 		}
 		return err
 	}
