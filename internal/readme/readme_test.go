@@ -15,7 +15,7 @@ const root = "../.."
 
 func TestBlocksAreChecked(t *testing.T) {
 	var files, sources []string
-	for _, dir := range []string{".", "quickstart", "backend"} {
+	for _, dir := range []string{".", "quickstart", "backend", root + "/conformance/examples/dirlock"} {
 		names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
