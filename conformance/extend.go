@@ -169,6 +169,16 @@ func extendUnknown(c *trial) {
 		b.goLock(h.Key(), locker.WithTTL(far), c.polling()).
 			granted(unit+2*c.prompt(), "the holder has given up")
 
+		// The lost request may yet arrive, after a longer one that succeeded, and cut that
+		// short: what it asked for is all that may be believed in.
+		h = a.mustTry(c.key("late, "+f.name), locker.WithTTL(far))
+		a.tap.next(opExtend, f.f)
+		c.is(h.extend(far/2), locker.ErrUnavailable, "Extend with a %s", f.name)
+		c.ok(h.extend(far), "a longer Extend after a %s", f.name)
+		d = h.deadline()
+		c.must(!d.After(time.Now().Add(far/2)), "after a "+f.name+" a longer Extend is believed in for no longer than the lost one asked for", "the deadline is %s from now", time.Until(d))
+		h.mustUnlock()
+
 		// And it may be tried again.
 		h = a.mustTry(c.key("again, "+f.name), locker.WithTTL(unit))
 		was = h.deadline()
