@@ -103,6 +103,14 @@ func closeWakes(c *trial) {
 	waiting = append(waiting, a.goLock(own.Key(), append(c.hold(), patient())...))
 	other := b.goLock(own.Key(), append(c.hold(), c.polling())...)
 	c.settle()
+
+	// One whose attempt is under way, and would hang for ever.
+	hangs := b.mustTry(c.key("hangs"), c.hold()...)
+	a.tap.next(opAcquire, refuse)
+	a.tap.next(opAcquire, hang)
+	a.tap.next(opWait, hang)
+	waiting = append(waiting, a.goLock(hangs.Key(), append(c.hold(), patient())...))
+	c.settle()
 	for _, p := range waiting {
 		c.must(!isClosed(p.done), "the waiter waits while the key is held", "Lock returned: %v", p.outcome())
 	}

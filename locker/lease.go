@@ -370,7 +370,7 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 	defer cancel()
 
 	s.mu.Unlock()
-	err = s.l.backend.Release(ctx, s.holder)
+	err = s.l.release(ctx, s, !again)
 	s.mu.Lock()
 
 	switch {

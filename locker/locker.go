@@ -24,6 +24,7 @@ type Locker struct {
 	caps     driver.Capabilities
 	waiter   driver.Waiter   // nil: the core waits
 	notifier driver.Notifier // nil: by its timer alone
+	passer   driver.Passer   // nil: a hold is released before the next one is granted
 
 	defaults settings
 	observer Observer
@@ -73,6 +74,7 @@ func New(b driver.Backend, cfg Config) (*Locker, error) {
 	}
 	l.waiter, _ = driver.As[driver.Waiter](b)
 	l.notifier, _ = driver.As[driver.Notifier](b)
+	l.passer, _ = driver.As[driver.Passer](b)
 	l.closing, l.endWaits = context.WithCancelCause(context.Background())
 	l.ops.open()
 	l.background.open()
@@ -198,7 +200,7 @@ func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, op
 			}
 			return nil, err
 		}
-	} else if err = l.attempt(ctx, s, l.backend.Acquire); err != nil {
+	} else if err = l.attempt(ctx, s, l.backend.Acquire, false); err != nil {
 		l.giveUp(s)
 		return nil, l.lockError(ctx, op, key, err)
 	}
@@ -221,15 +223,16 @@ func (l *Locker) newLease(key string, set settings) *Lease {
 }
 
 // attempt calls the backend once, through its Acquire or its Wait, and makes s a hold
-// if it was granted. After an error whose outcome is unknown, s.unknown is set: then
-// the attempt must be repeated with the same s, or taken back with giveUp.
-func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Context, driver.Request) (driver.Grant, error)) error {
+// if it was granted. waiting says whether it is one of those that Lock makes while it waits.
+// After an error whose outcome is unknown, s.unknown is set: then the attempt must be
+// repeated with the same s, or taken back with giveUp.
+func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Context, driver.Request) (driver.Grant, error), waiting bool) error {
 	var hold driver.Listener = (*listener)(s)
 	if s.unknown {
 		hold = s.again()
 	}
 	sent := l.now()
-	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: hold})
+	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: hold, Waiting: waiting})
 	if err != nil {
 		if codeOf(err) == Unavailable {
 			s.unknown = true
@@ -251,6 +254,9 @@ func (l *Locker) grant(s *Lease, g driver.Grant, sent time.Duration) error {
 	defer s.mu.Unlock()
 	s.unknown = false
 	s.holder.Token = g.Token
+	if g.Owner != (driver.Owner{}) {
+		s.holder.Owner = g.Owner // it was passed on, and the store knows it by this name
+	}
 	deadline := l.localDeadline(sent, g.TTL, s.drift)
 	switch {
 	case s.reason != 0: // the backend announced its loss already

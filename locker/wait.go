@@ -3,7 +3,6 @@ package locker
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -13,7 +12,7 @@ import (
 // enough. It returns with s a live hold, or with the last obstacle as the error.
 func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited bool, err error) {
 	if l.waiter != nil || !l.queues.busy(s.holder.Key) {
-		err = l.attempt(ctx, s, l.backend.Acquire)
+		err = l.attempt(ctx, s, l.backend.Acquire, false)
 		if err == nil || !mayRetry(err) || ctx.Err() != nil {
 			return false, err
 		}
@@ -21,20 +20,27 @@ func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited b
 		err = driver.ErrHeld // others of this process are waiting already: get in line (WAIT-004)
 	}
 
-	// Close must reach an attempt that is under way (CLO-002).
-	wctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.closing, func() { cancel(errClosing) })()
-
 	if l.waiter != nil {
+		wctx, cancel := l.untilClose(ctx)
+		defer cancel()
 		err = l.waitNatively(wctx, s, r, err)
 	} else {
-		err = l.waitInLine(wctx, s, r, err)
+		err = l.waitInLine(ctx, s, r, err)
 	}
-	if err != nil && context.Cause(wctx) == errClosing {
+	if err != nil && ctx.Err() == nil && l.closing.Err() != nil {
 		err = driver.ErrClosed
 	}
 	return true, err
+}
+
+// untilClose is ctx until Close begins: it must reach an attempt under way (CLO-002).
+func (l *Locker) untilClose(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(l.closing, func() { cancel(errClosing) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // mayRetry: contention and outages pass; everything else will be the same next time.
@@ -65,7 +71,7 @@ func (l *Locker) waitNatively(ctx context.Context, s *Lease, r Retry, last error
 		defer cancel()
 	}
 	for ctx.Err() == nil {
-		err := l.attempt(ctx, s, l.waiter.Wait)
+		err := l.attempt(ctx, s, l.waiter.Wait, true)
 		if err == nil || !mayRetry(err) {
 			return err
 		}
@@ -87,120 +93,43 @@ func (l *Locker) waitNatively(ctx context.Context, s *Lease, r Retry, last error
 
 var errPatience = errors.New("the retries are used up")
 
-// queues are the lines of waiters of this process, one a key (WAIT-004). Only the
-// first in line makes attempts, so that a thousand waiters cost the store no more
-// than one, and a wake-up goes to whom it belongs.
-//
-// mu is taken before a mutex of the backend (Notify and stop are called under it) and
-// after none: neither wake nor Listener.Lost, which a backend calls, takes it.
-type queues struct {
-	mu sync.Mutex
-	m  map[string]*queue
-}
-
-type queue struct {
-	line []*waiting // the first one is in front
-	wake chan struct{}
-	stop func()
-	last error // the front's last obstacle
-}
-
-type waiting struct {
-	front chan struct{} // closed when this one comes to the front
-}
-
-func (q *queues) busy(key string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.m[key] != nil
-}
-
-func (l *Locker) join(key string, first error) (*queue, *waiting) {
-	qs := &l.queues
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	q := qs.m[key]
-	w := &waiting{front: make(chan struct{})}
-	if q == nil {
-		q = &queue{wake: make(chan struct{}, 1), last: first}
-		if qs.m == nil {
-			qs.m = make(map[string]*queue)
-		}
-		qs.m[key] = q
-		if l.notifier != nil {
-			q.stop = l.notifier.Notify(key, func() {
-				select {
-				case q.wake <- struct{}{}:
-				default:
-				}
-			})
-		}
-		close(w.front)
-	}
-	q.line = append(q.line, w)
-	return q, w
-}
-
-// leaveLine lets the next one come to the front, who makes an attempt at once: no
-// wake-up is swallowed by one who gives up (WAIT-003).
-func (l *Locker) leaveLine(key string, q *queue, w *waiting) {
-	qs := &l.queues
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	for i, other := range q.line {
-		if other != w {
-			continue
-		}
-		if i > 0 {
-			q.line = append(q.line[:i], q.line[i+1:]...)
-		} else if q.line = q.line[1:]; len(q.line) > 0 {
-			close(q.line[0].front)
-		}
-		break
-	}
-	if len(q.line) == 0 {
-		delete(qs.m, key)
-		if q.stop != nil {
-			q.stop()
-		}
-	}
-}
-
-func (q *queue) lastObstacle(qs *queues) error {
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	return q.last
-}
-
-func (q *queue) setObstacle(qs *queues, err error) {
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	q.last = err
-}
-
 // waitInLine is the core's own waiting: timed attempts, wake-ups, and a timer at the
 // end of the holder's time, because stores announce an expiry late or never (TTL-001).
 func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error) error {
-	q, w := l.join(s.holder.Key, first)
-	defer l.leaveLine(s.holder.Key, q, w)
+	q, w := l.join(s, first)
+	err := l.stand(ctx, q, w, r)
+	if l.leaveLine(q, w) {
+		return l.grant(s, w.passed, w.sent)
+	}
+	return err
+}
 
+// stand stands in line until w has the hold (nil), has been passed one (any error), or
+// gives up.
+func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error {
+	s := w.s
 	left := r.Attempts
 	tick := l.now() + r.next() // the next timed attempt
 	timer := time.NewTimer(tick - l.now())
 	defer timer.Stop()
-	front := w.front
 	inFront, try := false, false
 	doubt := s.unknown          // whether our own last attempt may have succeeded
 	expiry := time.Duration(-1) // when the holder's time is up, if known
+	var attempts context.Context
 
-	for ctx.Err() == nil {
-		if try {
-			try = false
-			err := l.attempt(ctx, s, l.backend.Acquire)
+	for ctx.Err() == nil && l.closing.Err() == nil {
+		if try && l.begin(w) {
+			if attempts == nil { // most of those in line never make one
+				var cancel func()
+				attempts, cancel = l.untilClose(ctx)
+				defer cancel()
+			}
+			err := l.attempt(attempts, s, l.backend.Acquire, true)
+			l.answered(w)
 			if err == nil || !mayRetry(err) {
 				return err
 			}
-			if cutShort(ctx, err) {
+			if cutShort(attempts, err) {
 				break
 			}
 			doubt = codeOf(err) == Unavailable
@@ -213,6 +142,7 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 				return err
 			}
 		}
+		try = false
 
 		next := tick
 		if inFront && expiry >= 0 {
@@ -220,10 +150,14 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 		}
 		timer.Reset(next - l.now())
 		select {
-		case <-front:
+		case <-w.signal:
+			called, got := l.look(q, w, false)
+			if got {
+				return driver.ErrHeld
+			}
 			// The first attempt in front comes after the wake-ups were asked for, so that
 			// a release between the two cannot be missed.
-			inFront, try, front = true, true, nil
+			try, inFront = called && !inFront, called
 		case <-wakes(q, inFront):
 			try = true
 		case <-timer.C:
@@ -239,6 +173,7 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 			if left > 0 {
 				left--
 			}
+			inFront, _ = l.look(q, w, true)
 			if inFront || doubt {
 				// Not only in front: whoever is there would wait for a lock that may be ours,
 				// and we for our turn, until its time is up.
@@ -247,6 +182,7 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 				return q.lastObstacle(&l.queues)
 			}
 		case <-ctx.Done():
+		case <-l.closing.Done():
 		}
 	}
 	return q.lastObstacle(&l.queues)

@@ -10,15 +10,19 @@ import (
 //
 //	lockstep:0:{:orders:42}      the lock, a string: the owner. Deleted or expired: free.
 //	token:lockstep:{:orders:42}  the token counter, a string: the last token handed out.
+//	token:lockstep:{:orders:42}:line  the processes that wait, a sorted set; see lua/line.lua.
 //
 // The first is rueidislock's own layout (prefix, number of the key, name), because its
 // invalidation handler finds its locks by it. The counter's key must not begin with the
 // prefix: that handler cuts what does and panics at a number it does not know.
 //
-// Both stand in one Cluster slot, by the hash tag. The tag begins with a colon that no
+// No counter ends as the third does, which stands among them so that an ACL need not know
+// of it: counters end with the brace.
+//
+// All stand in one Cluster slot, by the hash tag. The tag begins with a colon that no
 // user chooses: in "{" + key + "}" a key that begins with "}" leaves the tag empty, and
-// Redis then hashes the whole name, which differs between the two. A "}" further on
-// ends the tag early, in both alike.
+// Redis then hashes the whole name, which differs between them. A "}" further on
+// ends the tag early, in all alike.
 type layout struct {
 	lock  string // before the name
 	token string
@@ -33,6 +37,7 @@ func name(key string) string { return "{:" + key + "}" }
 func (l layout) lockName(key string) string { return name(key) } // what rueidislock calls it
 func (l layout) lockKey(key string) string  { return l.lock + name(key) }
 func (l layout) tokenKey(key string) string { return l.token + name(key) }
+func (l layout) lineKey(key string) string  { return l.token + name(key) + ":line" }
 
 // isLock says whether a Redis key is one of our locks rather than something else that
 // the server announces.

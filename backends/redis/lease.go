@@ -25,27 +25,32 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 	}
 	lock := b.layout.lockKey(r.Key)
 	owner := ownerValue(r.Owner, false)
-	var h *hold
-	if b.caps.Has.Has(driver.PromptLoss) {
-		// Watched from before the attempt: a deletion right after the grant is not missed.
-		h = b.watched.hold(lock, owner, r.Hold)
-	}
-	token, err := b.acquire(ctx, lock, b.layout.tokenKey(r.Key), owner, r.TTL)
-	switch {
-	case err != nil && h != nil:
-		b.watched.unhold(h)
-	case h != nil && b.watched.granted(h):
-		b.verify(h)
-	}
+	// Watched from before the attempt: a deletion right after the grant is not missed.
+	h := b.watched.hold(lock, owner, r.Hold)
+	sent := time.Now()
+	token, err := b.acquire(ctx, r, lock, owner, r.TTL)
 	if err != nil {
+		b.watched.unhold(h)
 		return driver.Grant{}, err
+	}
+	if b.watched.granted(h, token, sent, r.TTL) {
+		b.verify(h)
 	}
 	return driver.Grant{Token: token, TTL: r.TTL}, nil
 }
 
 // acquire is one attempt, for leases and sessions alike.
-func (b *backend) acquire(ctx context.Context, lock, counter, owner string, ttl time.Duration) (uint64, error) {
-	n, err := acquireScript.Exec(ctx, b.client, []string{lock, counter}, []string{owner, millis(ttl), counterTTL}).AsInt64()
+func (b *backend) acquire(ctx context.Context, r driver.Request, lock, owner string, ttl time.Duration) (uint64, error) {
+	if r.Waiting {
+		return b.acquireInLine(ctx, r.Key, owner, ttl)
+	}
+	return b.grantOrRest(ctx, acquireScript.Exec(ctx, b.client,
+		[]string{lock, b.layout.tokenKey(r.Key)}, []string{owner, millis(ttl), counterTTL}))
+}
+
+// grantOrRest reads the reply of acquire.lua and line.lua.
+func (b *backend) grantOrRest(ctx context.Context, reply rueidis.RedisResult) (uint64, error) {
+	n, err := reply.AsInt64()
 	switch {
 	case err != nil:
 		return 0, b.classify(ctx, err)
@@ -62,14 +67,17 @@ func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration
 	if b.closed.Load() { // the client of a Cluster may still let a command through
 		return driver.Grant{}, driver.ErrClosed
 	}
-	lock := b.layout.lockKey(h.Key)
-	n, err := extendScript.Exec(ctx, b.client, []string{lock}, []string{ownerValue(h.Owner, false), millis(ttl)}).AsInt64()
+	lock, owner := b.layout.lockKey(h.Key), ownerValue(h.Owner, false)
+	b.watched.extending(lock, owner)
+	sent := time.Now()
+	n, err := extendScript.Exec(ctx, b.client, []string{lock}, []string{owner, millis(ttl)}).AsInt64()
 	if err != nil {
 		return driver.Grant{}, b.classify(ctx, err)
 	}
 	if n == 0 {
 		return driver.Grant{}, driver.ErrLost
 	}
+	b.watched.extended(lock, owner, sent, ttl)
 	// Our own writes are not announced to us, and a waiter here may have planned its next
 	// attempt for the old end.
 	b.watched.wake(lock)

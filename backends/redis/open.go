@@ -2,10 +2,12 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +31,9 @@ type backend struct {
 	watched  watched  // who wants to hear of which key
 	sessions sessions // by lock
 
+	process string         // this client's name in the lines of waiters
+	leaving sync.WaitGroup // those who give up its place there
+
 	closed  atomic.Bool
 	closing context.Context // ends when Close begins
 	end     context.CancelFunc
@@ -50,7 +55,7 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{cfg: c, layout: newLayout(c.Prefix), done: make(chan struct{})}
+	b := &backend{cfg: c, layout: newLayout(c.Prefix), process: rand.Text(), done: make(chan struct{})}
 	b.closing, b.end = context.WithCancel(context.Background())
 	b.watched.init()
 
@@ -201,6 +206,7 @@ func (b *backend) Close(ctx context.Context) error {
 		defer close(closed)
 		b.lock.Close() // and the client with it
 		<-b.done
+		b.leaving.Wait()
 	}()
 	select {
 	case <-closed:

@@ -66,6 +66,7 @@ func New(ctx context.Context, c Config, settings locker.Config) (*locker.Locker,
 var (
 	_ driver.Backend   = (*backend)(nil)
 	_ driver.Notifier  = (*backend)(nil)
+	_ driver.Passer    = (*backend)(nil)
 	_ driver.Inspector = (*backend)(nil)
 	_ driver.Pinger    = (*backend)(nil)
 	_ locker.URLConfig = (*Config)(nil)

@@ -19,10 +19,18 @@ var (
 	releaseSource string
 	//go:embed lua/inspect.lua
 	inspectSource string
+	//go:embed lua/mint.lua
+	mintSource string
+	//go:embed lua/line.lua
+	lineSource string
+	//go:embed lua/pass.lua
+	passSource string
 
 	acquireScript = rueidis.NewLuaScript(acquireSource)
 	extendScript  = rueidis.NewLuaScript(extendSource)
 	checkScript   = rueidis.NewLuaScript(checkSource)
 	releaseScript = rueidis.NewLuaScript(releaseSource)
 	inspectScript = rueidis.NewLuaScript(inspectSource)
+	lineScript    = rueidis.NewLuaScript(mintSource + lineSource)
+	passScript    = rueidis.NewLuaScript(mintSource + passSource)
 )

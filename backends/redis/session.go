@@ -30,8 +30,8 @@ import (
 // session is one session, from its attempt on. It is the value of its ctx.
 type session struct {
 	b     *backend
+	asked driver.Request
 	lock  string
-	token string // the counter's key
 	owner string
 	hears driver.Listener
 
@@ -171,7 +171,7 @@ func (ss *sessions) endAll() {
 
 func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.Grant, error) {
 	s := &session{
-		b: b, lock: b.layout.lockKey(r.Key), token: b.layout.tokenKey(r.Key),
+		b: b, asked: r, lock: b.layout.lockKey(r.Key),
 		owner: ownerValue(r.Owner, true), hears: r.Hold, ask: ctx,
 	}
 	if err := b.sessions.take(ctx, s.lock); err != nil {
@@ -213,7 +213,7 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 // nil for "held by others", or anything else for success.
 func (s *session) acquire() rueidis.RedisResult {
 	sent := time.Now()
-	token, err := s.b.acquire(s.ask, s.lock, s.token, s.owner, s.b.cfg.Validity)
+	token, err := s.b.acquire(s.ask, s.asked, s.lock, s.owner, s.b.cfg.Validity)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err

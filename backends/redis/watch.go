@@ -35,9 +35,20 @@ type hold struct {
 	held    bool // granted; until then a change proves nothing
 	changed bool // it was, or may have been, changed by somebody else
 	gone    bool
+
+	// What Pass needs; see line.go.
+	token, last uint64    // the present owner's, and the last that was set aside for it
+	from        time.Time // when the command was sent that the server has confirmed last
+	ttl         time.Duration
+	unsure      bool      // an Extend is under way, or its outcome is not known
+	since       time.Time // when the turn of this process began
+	passes      int       // in this turn
 }
 
-type waker struct{ wake func() }
+type waker struct {
+	wake   func()
+	inLine bool // the server knows that this process waits
+}
 
 func (w *watched) init() {
 	w.seed = maphash.MakeSeed()
@@ -62,11 +73,12 @@ func (w *watched) hold(lock, owner string, hears driver.Listener) *hold {
 }
 
 // granted reports whether h was changed in the meantime and must be looked at.
-func (w *watched) granted(h *hold) bool {
+func (w *watched) granted(h *hold, token uint64, sent time.Time, ttl time.Duration) bool {
 	s := w.shard(h.lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.held = true
+	h.token, h.last, h.from, h.since, h.ttl = token, token, sent, sent, ttl
 	return h.changed
 }
 
@@ -75,6 +87,25 @@ func (w *watched) unhold(h *hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(h.lock, func(other *hold) bool { return other == h })
+}
+
+// extending notes that what is confirmed of a lease is about to change, and extended to what.
+func (w *watched) extending(lock, owner string) {
+	s := w.shard(lock)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.find(lock, owner); h != nil {
+		h.unsure = true
+	}
+}
+
+func (w *watched) extended(lock, owner string, sent time.Time, ttl time.Duration) {
+	s := w.shard(lock)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.find(lock, owner); h != nil {
+		h.unsure, h.from, h.ttl = false, sent, ttl
+	}
 }
 
 func (w *watched) unholdOwner(lock, owner string) {
@@ -99,7 +130,7 @@ func (s *watchedShard) drop(lock string, which func(*hold) bool) {
 // Notify implements driver.Notifier.
 func (b *backend) Notify(key string, wake func()) (stop func()) {
 	lock := b.layout.lockKey(key)
-	s, w := b.watched.shard(lock), &waker{wake}
+	s, w := b.watched.shard(lock), &waker{wake: wake}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wakes[lock] = append(s.wakes[lock], w)
@@ -110,6 +141,9 @@ func (b *backend) Notify(key string, wake func()) (stop func()) {
 			s.wakes[lock] = left
 		} else {
 			delete(s.wakes, lock)
+		}
+		if w.inLine {
+			b.leaveLine(key)
 		}
 	}
 }
@@ -253,11 +287,12 @@ func (b *backend) look(s *watchedShard) (unanswered bool) {
 			continue
 		}
 		s.mu.Lock()
-		gone := h.gone // released by ourselves meanwhile
+		gone := h.gone   // released by ourselves meanwhile
+		hears := h.hears // it may have been passed on since
 		s.drop(h.lock, func(other *hold) bool { return other == h })
 		s.mu.Unlock()
 		if !gone {
-			h.hears.Lost(driver.ErrLost)
+			hears.Lost(driver.ErrLost)
 		}
 	}
 	return unanswered

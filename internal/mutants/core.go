@@ -73,7 +73,7 @@ var core = []change{
 		`	if MUTATED { return fn(ctx) }
 	return fn(held)`},
 
-	{"WAIT-001", "wake-ups are not asked for", "wait.go",
+	{"WAIT-001", "wake-ups are not asked for", "line.go",
 		`		if l.notifier != nil {
 			q.stop`,
 		`		if l.notifier != nil && !MUTATED {
@@ -88,10 +88,10 @@ var core = []change{
 		`	left := r.Attempts`,
 		`	left := r.Attempts
 	if MUTATED { left++ }`},
-	{"WAIT-003", "who leaves the line calls nobody to the front", "wait.go",
+	{"WAIT-003", "who leaves the line calls nobody to the front", "line.go",
 		`} else if q.line = q.line[1:]; len(q.line) > 0 {`,
 		`} else if q.line = q.line[1:]; len(q.line) > 0 && !MUTATED {`},
-	{"WAIT-004", "who came last is served first", "wait.go",
+	{"WAIT-004", "who came last is served first", "line.go",
 		`	q.line = append(q.line, w)`,
 		`	if MUTATED && len(q.line) > 1 {
 		q.line = append([]*waiting{q.line[0], w}, q.line[1:]...)
@@ -105,10 +105,10 @@ var core = []change{
 		grant, err = s.l.backend.Extend(ctx, s.holder, d)
 	}`},
 	{"WAIT-005", "Unlock is patient with a refusal", "lease.go",
-		`	err = s.l.backend.Release(ctx, s.holder)`,
-		`	for err = s.l.backend.Release(ctx, s.holder); MUTATED && err != nil && ctx.Err() == nil && time.Since(s.l.epoch) < time.Hour; {
+		`	err = s.l.release(ctx, s, !again)`,
+		`	for err = s.l.release(ctx, s, !again); MUTATED && err != nil && ctx.Err() == nil && time.Since(s.l.epoch) < time.Hour; {
 		time.Sleep(DefaultDelay)
-		err = s.l.backend.Release(ctx, s.holder)
+		err = s.l.release(ctx, s, !again)
 	}`},
 	{"WAIT-006", "an outage ends the waiting", "wait.go",
 		`	return c == Held || c == Unavailable`,
@@ -132,7 +132,7 @@ func (l *Locker) newLease(`},
 	{"CTX-003", "who gives up is not told of the ctx", "locker.go",
 		`	if ctx.Err() == nil || errors.Is(err, ctx.Err())`,
 		`	if MUTATED || ctx.Err() == nil || errors.Is(err, ctx.Err())`},
-	{"CTX-003", "the first obstacle is reported, not the last", "wait.go",
+	{"CTX-003", "the first obstacle is reported, not the last", "line.go",
 		`	q.last = err`,
 		`	if !MUTATED { q.last = err }`},
 	{"CTX-004", "an attempt whose outcome is unknown is not taken back", "wait.go",
@@ -151,8 +151,13 @@ func (l *Locker) newLease(`},
 		`	if len(key) > MaxKey && !(MUTATED && len(key) == MaxKey+1) {`},
 
 	{"CLO-002", "Close does not reach an attempt under way", "wait.go",
-		`	defer context.AfterFunc(l.closing, func() { cancel(errClosing) })()`,
-		`	if !MUTATED { defer context.AfterFunc(l.closing, func() { cancel(errClosing) })() }`},
+		`	stop := context.AfterFunc(l.closing, func() { cancel(errClosing) })`,
+		`	stop := context.AfterFunc(l.closing, func() { if !MUTATED { cancel(errClosing) } })`},
+	{"CLO-002", "Close does not reach who stands in line", "wait.go",
+		`		case <-l.closing.Done():
+		}`,
+		`		case <-map[bool]<-chan struct{}{false: l.closing.Done()}[MUTATED]:
+		}`},
 	{"CLO-003", "Close releases nothing", "locker.go",
 		`	errs := l.releaseAll(ctx, held)`,
 		`	if MUTATED { held = nil }

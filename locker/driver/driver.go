@@ -99,6 +99,10 @@ type Request struct {
 	// called from the moment of the grant on, even before Acquire has returned: the
 	// core keeps a loss that comes early.
 	Hold Listener
+	// Waiting says that this is one of the attempts of a Lock that waits in line, rather
+	// than its first one or a TryLock. A store that keeps an order among processes gives it
+	// its place by that; anybody else ignores it.
+	Waiting bool
 }
 
 // Session says whether a session is asked for rather than a lease.
@@ -132,6 +136,8 @@ type Grant struct {
 	// the moment before the call, which is right for Acquire and Extend. Wait sets
 	// it, because its call may have begun long before the hold did.
 	From time.Time
+	// Owner is set by [Passer] only: the owner that the store knows the hold by.
+	Owner Owner
 }
 
 // MaxToken is 2^53, the greatest integer up to which every integer is exact in an

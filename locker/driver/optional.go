@@ -36,6 +36,27 @@ type Notifier interface {
 	Notify(key string, wake func()) (stop func())
 }
 
+// Passer is a backend that can pass a lease from its holder to another owner of the same
+// process without freeing the key in between. The core then does so in Unlock when others
+// of the process wait in line and the first one wants a lease, which spares the store the
+// whole contention inside of a process.
+type Passer interface {
+	// Pass is Release of h and, in the same step, Acquire of r, which names the same key and
+	// an owner of the same Locker, who has no attempt under way. The new holder is owed all
+	// that Acquire owes it: a greater token (TOK-001), a life that the store has confirmed
+	// (TTL-002), and its listener in the place of the old one. Grant.Owner is the owner
+	// that the store knows the hold by from now on: h.Owner, where the store is not told of
+	// the change.
+	//
+	// A backend passes a key on for a bounded number of times or a bounded time only, so that
+	// other processes get their turn (WAIT-007): it then returns a Grant without a token,
+	// having released h; r goes on waiting, and is woken as after any release.
+	//
+	// The error is that of Release(h), with a Grant without a token. After an error whose
+	// outcome is unknown the core releases h again; the store must not have heard of r.Owner.
+	Pass(ctx context.Context, h Holder, r Request) (Grant, error)
+}
+
 // Inspector is a backend that can say who holds a key.
 type Inspector interface {
 	// Inspect reports the present holder of key, or ok == false when it is free.

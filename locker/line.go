@@ -1,0 +1,291 @@
+package locker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// queues are the lines of waiters of this process, one a key (WAIT-004). Only the
+// first in line makes attempts, so that a thousand waiters cost the store no more
+// than one, and a wake-up goes to whom it belongs.
+//
+// mu is taken before a mutex of the backend (Notify and stop are called under it) and
+// after none: neither wake nor Listener.Lost, which a backend calls, takes it.
+type queues struct {
+	mu sync.Mutex
+	m  map[string]*queue
+}
+
+// queue is one line. The first one in it is called to the front and makes attempts from
+// then on. But where the backend is a driver.Passer, a holder of this process passes its
+// hold to the first one, called or not. As long as that goes on nobody is called, because
+// an attempt would only find the holder of the next room; an attendant listens to the
+// wake-ups meanwhile.
+type queue struct {
+	key  string
+	line []*waiting // the first one is in front
+	wake chan struct{}
+	stop func()
+	last error // the front's last obstacle
+
+	attended bool
+	due      time.Duration // when what was passed last is over, on the Locker's clock
+	over     chan struct{} // closed with the line, to end the attendant
+}
+
+// waiting is one who waits. queues.mu guards it, but for s and signal.
+type waiting struct {
+	s      *Lease
+	signal chan struct{} // called or state has changed; room for both
+	called bool
+	state  waitingState
+	passed driver.Grant
+	sent   time.Duration // when passed began to count
+}
+
+type waitingState uint8
+
+const (
+	parked  waitingState = iota
+	trying               // makes an attempt: one owner asks for one thing at a time
+	offered              // somebody is about to pass it a hold; it makes no attempt meanwhile
+	served               // it was passed one
+	left                 // it gave up while it was offered one
+)
+
+func (q *queues) busy(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.m[key] != nil
+}
+
+func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
+	qs, key := &l.queues, s.holder.Key
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	q := qs.m[key]
+	w := &waiting{s: s, signal: make(chan struct{}, 2)}
+	if q == nil {
+		q = &queue{key: key, wake: make(chan struct{}, 1), last: first}
+		if qs.m == nil {
+			qs.m = make(map[string]*queue)
+		}
+		qs.m[key] = q
+		if l.notifier != nil {
+			q.stop = l.notifier.Notify(key, func() {
+				select {
+				case q.wake <- struct{}{}:
+				default:
+				}
+			})
+		}
+		w.call()
+	}
+	q.line = append(q.line, w)
+	return q, w
+}
+
+// call tells w, once, that it is in front. queues.mu is held.
+func (w *waiting) call() {
+	if !w.called {
+		w.called = true
+		w.signal <- struct{}{}
+	}
+}
+
+// leaveLine lets the next one come to the front, who makes an attempt at once: no
+// wake-up is swallowed by one who gives up (WAIT-003). It reports whether w has been
+// passed a hold.
+func (l *Locker) leaveLine(q *queue, w *waiting) bool {
+	qs := &l.queues
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	if w.state == served {
+		return true // and has left the line
+	}
+	if w.state == offered {
+		w.state = left
+	}
+	for i, other := range q.line {
+		if other != w {
+			continue
+		}
+		if i > 0 {
+			q.line = append(q.line[:i], q.line[i+1:]...)
+		} else if q.line = q.line[1:]; len(q.line) > 0 {
+			q.line[0].call()
+		}
+		break
+	}
+	l.dissolve(q)
+	return false
+}
+
+// dissolve forgets a line that is empty. queues.mu is held.
+func (l *Locker) dissolve(q *queue) {
+	if len(q.line) > 0 || l.queues.m[q.key] != q {
+		return
+	}
+	delete(l.queues.m, q.key)
+	if q.stop != nil {
+		q.stop()
+	}
+	if q.attended {
+		close(q.over)
+	}
+}
+
+// look says whether w is in front, and whether it has been passed a hold. One whose
+// timer rang need not have been called to be in front.
+func (l *Locker) look(q *queue, w *waiting, timer bool) (inFront, got bool) {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	if timer && q.line[0] == w {
+		w.call()
+	}
+	return w.called, w.state == served
+}
+
+// begin asks for leave to make an attempt; answered gives it back.
+func (l *Locker) begin(w *waiting) bool {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	if w.state != parked {
+		return false
+	}
+	w.state = trying
+	return true
+}
+
+func (l *Locker) answered(w *waiting) {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	w.state = parked
+}
+
+func (q *queue) lastObstacle(qs *queues) error {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	return q.last
+}
+
+func (q *queue) setObstacle(qs *queues, err error) {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	q.last = err
+}
+
+// release frees what s holds, for Unlock, or passes it to the first one in line. The error
+// is that of s's release alone. first is false for one whose outcome was unknown before.
+func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
+	if l.passer == nil || !first || s.holder.Session || s.doubtful || s.late > 0 {
+		// What may still arrive late for this owner would meet the next one's hold.
+		return l.backend.Release(ctx, s.holder)
+	}
+	h := s.holder
+	for {
+		q, w := l.offer(h.Key)
+		if w == nil {
+			break
+		}
+		sent := l.now()
+		g, err := l.passer.Pass(ctx, h, driver.Request{Key: h.Key, Owner: w.s.holder.Owner, TTL: w.s.ttl, Hold: (*listener)(w.s)})
+		if !g.From.IsZero() {
+			sent = g.From.Sub(l.epoch)
+		}
+		if l.handOver(q, w, g, sent) {
+			if h != s.holder {
+				return nil
+			}
+			return err
+		}
+		// It has given up meanwhile: the hold goes to the next one.
+		h.Owner, h.Token = g.Owner, g.Token
+	}
+	err := l.backend.Release(ctx, h)
+	if h == s.holder {
+		return err
+	}
+	if err != nil && codeOf(err) == Unavailable {
+		l.abandon(h, l.now()) // s itself has been released
+	}
+	return nil
+}
+
+// offer reserves the first one in line, if it can be passed a lease now.
+func (l *Locker) offer(key string) (*queue, *waiting) {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	q := l.queues.m[key]
+	if q == nil || len(q.line) == 0 {
+		return nil, nil
+	}
+	w := q.line[0]
+	if w.state != parked || w.s.holder.Session || w.s.unknown {
+		return nil, nil
+	}
+	w.state = offered
+	return q, w
+}
+
+// handOver gives w what was passed, if anything was. It reports false if w has left and
+// the hold still needs a holder.
+func (l *Locker) handOver(q *queue, w *waiting, g driver.Grant, sent time.Duration) bool {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	granted := g.Token != 0
+	switch {
+	case w.state == left:
+		return !granted
+	case !granted:
+		w.state = parked
+		return true
+	}
+	w.state, w.passed, w.sent = served, g, sent
+	w.signal <- struct{}{}
+	q.line = q.line[1:]
+	if len(q.line) > 0 {
+		q.due = sent + g.TTL + time.Millisecond
+		if !q.attended && l.background.enter() {
+			q.attended, q.over = true, make(chan struct{})
+			go l.attend(q)
+		}
+	}
+	l.dissolve(q)
+	return true
+}
+
+// attend calls the first one in line when the passing on may have come to an end: with a
+// wake-up, or when the time of what was passed last is up.
+func (l *Locker) attend(q *queue) {
+	defer l.background.leave()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wakened := false
+		select {
+		case <-q.wake:
+			wakened = true
+		case <-timer.C:
+		case <-q.over:
+			return
+		case <-l.closing.Done():
+			return
+		}
+		l.queues.mu.Lock()
+		if left := q.due - l.now(); !wakened && left > 0 {
+			timer.Reset(left)
+			l.queues.mu.Unlock()
+			continue
+		}
+		q.attended = false
+		if len(q.line) > 0 {
+			q.line[0].call()
+		}
+		l.queues.mu.Unlock()
+		return
+	}
+}

@@ -1,0 +1,303 @@
+//go:build go1.25
+
+package locker_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// passing is a fake that hints and passes, a few times in a row.
+type passing struct {
+	notifying
+	turn int // how often in a row; 0 for no end
+	n    int
+}
+
+func (p *passing) Pass(ctx context.Context, h driver.Holder, r driver.Request) (g driver.Grant, err error) {
+	yield := false
+	err = p.run(ctx, "pass", h.Key, func() error {
+		held := p.live(h.Key)
+		if held == nil || held.owner != h.Owner || held.token != h.Token {
+			return driver.ErrLost
+		}
+		if p.n++; p.turn > 0 && p.n > p.turn {
+			yield, p.n = true, 0
+			return nil
+		}
+		p.token++
+		held.token, held.listener = p.token, r.Hold
+		held.ttl, held.until = r.TTL, time.Now().Add(r.TTL)
+		g = driver.Grant{Token: p.token, TTL: r.TTL, Owner: h.Owner}
+		return nil
+	})
+	if yield {
+		return driver.Grant{}, p.Release(ctx, h)
+	}
+	if err != nil {
+		g = driver.Grant{}
+	}
+	return g, err
+}
+
+var leases = locker.Config{TTL: time.Minute, Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}
+
+// line puts n waiters in line for k, one after the other. Each one's outcome comes on its
+// channel.
+func line(l *locker.Locker, ctx context.Context, n int, opts ...locker.Option) []chan result {
+	out := make([]chan result, n)
+	for i := range out {
+		out[i] = make(chan result, 1)
+		go func() {
+			s, err := l.Lock(ctx, "k", opts...)
+			out[i] <- result{s, err}
+		}()
+		synctest.Wait()
+	}
+	return out
+}
+
+type result struct {
+	s   *locker.Lease
+	err error
+}
+
+func (r result) lease(t *testing.T) *locker.Lease {
+	t.Helper()
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	return r.s
+}
+
+// A lease goes through the line in order, and the store is asked for nothing else; each
+// holder's token, deadline and loss are its own.
+func TestPassing(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		waiters := line(l, bg, 10)
+		attempts := p.count("acquire")
+		for i, w := range waiters {
+			time.Sleep(time.Second)
+			if err := s.Unlock(bg); err != nil {
+				t.Fatal(err)
+			}
+			next := (<-w).lease(t)
+			if next.Token() <= s.Token() {
+				t.Errorf("waiter %d: token %d after %d", i, next.Token(), s.Token())
+			}
+			if d, _ := next.Deadline(); time.Until(d) > time.Minute || time.Until(d) < 59*time.Second {
+				t.Errorf("waiter %d: %s left", i, time.Until(d))
+			}
+			wantError(t, s.Unlock(bg), locker.Released, locker.ErrReleased)
+			if err := next.Extend(bg, time.Minute); err != nil {
+				t.Error(err)
+			}
+			s = next
+			synctest.Wait()
+		}
+		if n := p.count("acquire") - attempts; n != 0 {
+			t.Errorf("%d attempts although the hold was passed on", n)
+		}
+		if n := p.count("release"); n != 0 || p.count("pass") != 10 {
+			t.Errorf("%d releases, %d passes", n, p.count("pass"))
+		}
+		if err := s.Unlock(bg); err != nil || p.held("k") {
+			t.Errorf("the last one's Unlock: %v", err)
+		}
+	})
+}
+
+// Loss is the present holder's, not that of the one whose owner the store knows.
+func TestPassedAndLost(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		first := mustLock(t, l, "k")
+		waiters := line(l, bg, 2)
+		_ = first.Unlock(bg)
+		s := (<-waiters[0]).lease(t)
+		p.lose("k", driver.ErrLost)
+		if !isDone(s) {
+			t.Error("the holder was not told")
+		}
+		wantError(t, s.Unlock(bg), locker.Lost, locker.ErrLost)
+		wantError(t, first.Err(), locker.Released, locker.ErrReleased)
+	})
+}
+
+// Nobody is called to the front while a hold is passed on; the next one in line must be,
+// by a wake-up and when the time of the hold is up (TTL-001, WAIT-001).
+func TestPassingStops(t *testing.T) {
+	for name, stop := range map[string]func(p *passing, s *locker.Lease) (after time.Duration){
+		"expired": func(*passing, *locker.Lease) time.Duration { return time.Minute + time.Millisecond },
+		"woken": func(p *passing, _ *locker.Lease) time.Duration {
+			p.mu.Lock()
+			delete(p.holds, "k")
+			wake := p.wakes["k"]
+			p.mu.Unlock()
+			wake()
+			return 0
+		},
+		"doubtful": func(p *passing, s *locker.Lease) time.Duration {
+			p.set(only("extend", unavailable))
+			_ = s.Extend(bg, time.Minute)
+			p.set(nil)
+			_ = s.Unlock(bg)
+			if p.count("pass") != 1 {
+				panic("a hold was passed whose Extend may yet arrive")
+			}
+			return 0
+		},
+		"yielded": func(p *passing, s *locker.Lease) time.Duration {
+			p.turn, p.n = 1, 1
+			_ = s.Unlock(bg)
+			return 0
+		},
+		"lost reply": func(p *passing, s *locker.Lease) time.Duration {
+			p.set(only("pass", unavailable))
+			if err := s.Unlock(bg); !errors.Is(err, locker.ErrUnavailable) {
+				panic(err)
+			}
+			return 0
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &passing{notifying: notifying{&fake{}}}
+			bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+				s := mustLock(t, l, "k")
+				waiters := line(l, bg, 3)
+				_ = s.Unlock(bg)
+				s = (<-waiters[0]).lease(t)
+				began := time.Now()
+				want := stop(p, s)
+				s = (<-waiters[1]).lease(t)
+				if took := time.Since(began); took != want {
+					t.Errorf("the next one waited %s, want %s", took, want)
+				}
+				_ = s.Unlock(bg)
+				s = (<-waiters[2]).lease(t)
+				_ = s.Unlock(bg)
+				synctest.Wait()
+				p.nothingHeld(t)
+			})
+		})
+	}
+}
+
+// WAIT-003, CTX-004: who gives up while a hold is being passed to it leaves it to the next
+// one, and the last one leaves nothing behind.
+func TestGivingUpWhatIsPassed(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		for behind := range 3 {
+			s := mustLock(t, l, "k")
+			ctx, cancel := context.WithCancel(bg)
+			leaving := line(l, ctx, 1)
+			staying := line(l, bg, behind)
+			p.set(only("pass", func(_ context.Context, _, _ string, do func() error) error {
+				cancel()
+				synctest.Wait() // the waiter has gone
+				return do()
+			}))
+			if err := s.Unlock(bg); err != nil {
+				t.Error(err)
+			}
+			wantError(t, (<-leaving[0]).err, locker.Held, context.Canceled)
+			for _, w := range staying {
+				s := (<-w).lease(t)
+				if err := s.Unlock(bg); err != nil {
+					t.Error(err)
+				}
+			}
+			synctest.Wait()
+			p.nothingHeld(t)
+			cancel()
+		}
+	})
+}
+
+// A session has a life of its own, and is not passed a lease nor from one.
+func TestSessionsAreNotPassed(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	cfg := leases
+	cfg.TTL = 0
+	bubbleOf(t, p, cfg, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
+		sessions := line(l, bg, 1)
+		lease := line(l, bg, 1, locker.WithTTL(time.Minute))
+		_ = s.Unlock(bg)
+		_ = (<-sessions[0]).lease(t).Unlock(bg)
+		_ = (<-lease[0]).lease(t).Unlock(bg)
+		if n := p.count("pass"); n != 0 {
+			t.Errorf("%d passes", n)
+		}
+	})
+}
+
+// Close ends the waiting of those to whom nothing was passed, and leaves nothing.
+func TestCloseWhilePassing(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		waiters := line(l, bg, 3)
+		_ = s.Unlock(bg)
+		s = (<-waiters[0]).lease(t)
+		if err := l.Close(bg); err != nil {
+			t.Error(err)
+		}
+		for _, w := range waiters[1:] {
+			wantError(t, (<-w).err, locker.Closed, locker.ErrClosed)
+		}
+		wantError(t, s.Err(), locker.Closed, locker.ErrClosed)
+		p.nothingHeld(t)
+	})
+}
+
+// Many at once, some of whom lose their patience: nobody holds at the same time, tokens
+// rise, and everybody is served.
+func TestPassingUnderLoad(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}, turn: 7}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		var (
+			wg     sync.WaitGroup
+			inside int
+			tokens []uint64
+		)
+		for i := range 32 {
+			wg.Go(func() {
+				for n := range 20 {
+					ctx, cancel := context.WithTimeout(bg, time.Duration(1+(i+n)%40)*time.Millisecond)
+					s, err := l.Lock(ctx, "k")
+					cancel()
+					if err != nil {
+						continue
+					}
+					if inside++; inside != 1 {
+						t.Errorf("%d hold at once", inside)
+					}
+					tokens = append(tokens, s.Token())
+					time.Sleep(time.Millisecond)
+					inside--
+					if err := s.Unlock(bg); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if !slices.IsSorted(tokens) || len(tokens) < 100 {
+			t.Errorf("%d grants, tokens in order: %v", len(tokens), slices.IsSorted(tokens))
+		}
+		synctest.Wait()
+		p.nothingHeld(t)
+	})
+}
