@@ -39,8 +39,9 @@ type queue struct {
 // waiting is one who waits. queues.mu guards it, but for s and signal.
 type waiting struct {
 	s      *Lease
-	signal chan struct{} // called or state has changed; room for both
+	signal chan struct{} // something below has changed
 	called bool
+	missed bool // it was to make an attempt while it was offered a hold
 	state  waitingState
 	passed driver.Grant
 	sent   time.Duration // when passed began to count
@@ -67,7 +68,7 @@ func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	q := qs.m[key]
-	w := &waiting{s: s, signal: make(chan struct{}, 2)}
+	w := &waiting{s: s, signal: make(chan struct{}, 1)}
 	if q == nil {
 		q = &queue{key: key, wake: make(chan struct{}, 1), last: first}
 		if qs.m == nil {
@@ -92,7 +93,14 @@ func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
 func (w *waiting) call() {
 	if !w.called {
 		w.called = true
-		w.signal <- struct{}{}
+		w.tell()
+	}
+}
+
+func (w *waiting) tell() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
 	}
 }
 
@@ -138,15 +146,26 @@ func (l *Locker) dissolve(q *queue) {
 	}
 }
 
-// look says whether w is in front, and whether it has been passed a hold. One whose
-// timer rang need not have been called to be in front.
-func (l *Locker) look(q *queue, w *waiting, timer bool) (inFront, got bool) {
+// look says whether w is in front, whether it still has an attempt to make that it missed,
+// and whether it has been passed a hold.
+func (l *Locker) look(w *waiting) (inFront, again, got bool) {
 	l.queues.mu.Lock()
 	defer l.queues.mu.Unlock()
-	if timer && q.line[0] == w {
+	again = w.missed && w.state == parked
+	if again {
+		w.missed = false
+	}
+	return w.called, again, w.state == served
+}
+
+// ring is for one whose timer rang: by being the first it is in front, called or not.
+func (l *Locker) ring(q *queue, w *waiting) (inFront bool) {
+	l.queues.mu.Lock()
+	defer l.queues.mu.Unlock()
+	if len(q.line) > 0 && q.line[0] == w {
 		w.call()
 	}
-	return w.called, w.state == served
+	return w.called
 }
 
 // begin asks for leave to make an attempt; answered gives it back.
@@ -154,6 +173,7 @@ func (l *Locker) begin(w *waiting) bool {
 	l.queues.mu.Lock()
 	defer l.queues.mu.Unlock()
 	if w.state != parked {
+		w.missed = true
 		return false
 	}
 	w.state = trying
@@ -242,10 +262,13 @@ func (l *Locker) handOver(q *queue, w *waiting, g driver.Grant, sent time.Durati
 		return !granted
 	case !granted:
 		w.state = parked
+		if w.missed {
+			w.tell() // the wake-up came while it could do nothing about it
+		}
 		return true
 	}
 	w.state, w.passed, w.sent = served, g, sent
-	w.signal <- struct{}{}
+	w.tell()
 	q.line = q.line[1:]
 	if len(q.line) > 0 {
 		q.due = sent + g.TTL + time.Millisecond

@@ -162,6 +162,17 @@ func TestPassingStops(t *testing.T) {
 			_ = s.Unlock(bg)
 			return 0
 		},
+		"yielded, woken before it is known": func(p *passing, s *locker.Lease) time.Duration {
+			p.turn, p.n = 1, 1
+			p.set(only("release", func(_ context.Context, _, _ string, do func() error) error {
+				err := do()
+				synctest.Wait()
+				return err
+			}))
+			_ = s.Unlock(bg)
+			p.set(nil)
+			return 0
+		},
 		"lost reply": func(p *passing, s *locker.Lease) time.Duration {
 			p.set(only("pass", unavailable))
 			if err := s.Unlock(bg); !errors.Is(err, locker.ErrUnavailable) {

@@ -109,9 +109,9 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error {
 	s := w.s
 	left := r.Attempts
-	tick := l.now() + r.next() // the next timed attempt
-	timer := time.NewTimer(tick - l.now())
-	defer timer.Stop()
+	var tick time.Duration // the next timed attempt
+	var timer *time.Timer  // for it
+	var rings <-chan time.Time
 	inFront, try := false, false
 	doubt := s.unknown          // whether our own last attempt may have succeeded
 	expiry := time.Duration(-1) // when the holder's time is up, if known
@@ -144,23 +144,32 @@ func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error
 		}
 		try = false
 
-		next := tick
-		if inFront && expiry >= 0 {
-			next = min(next, expiry)
+		// Behind the front, with no end to the patience, there is nothing to look at the clock for.
+		if now := l.now(); inFront || doubt || left >= 0 {
+			if timer == nil {
+				tick = now + r.next()
+				timer = time.NewTimer(tick - now)
+				defer timer.Stop()
+				rings = timer.C
+			}
+			next := tick
+			if inFront && expiry >= 0 {
+				next = min(next, expiry)
+			}
+			timer.Reset(next - now)
 		}
-		timer.Reset(next - l.now())
 		select {
 		case <-w.signal:
-			called, got := l.look(q, w, false)
+			called, again, got := l.look(w)
 			if got {
 				return driver.ErrHeld
 			}
 			// The first attempt in front comes after the wake-ups were asked for, so that
 			// a release between the two cannot be missed.
-			try, inFront = called && !inFront, called
+			try, inFront = again || called && !inFront, called
 		case <-wakes(q, inFront):
 			try = true
-		case <-timer.C:
+		case <-rings:
 			now := l.now()
 			if inFront && expiry >= 0 && now >= expiry && now < tick {
 				try = true // early: uses up no attempt (WAIT-002)
@@ -173,7 +182,7 @@ func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error
 			if left > 0 {
 				left--
 			}
-			inFront, _ = l.look(q, w, true)
+			inFront = l.ring(q, w)
 			if inFront || doubt {
 				// Not only in front: whoever is there would wait for a lock that may be ours,
 				// and we for our turn, until its time is up.

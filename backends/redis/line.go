@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -18,11 +19,11 @@ import (
 // longer a life than the server has confirmed.
 const (
 	// turnPasses and turnTime bound the turn of a process: after so many passes, or so
-	// long, it asks whether other processes wait, and gives way to them.
+	// long, it asks whether other processes wait, and gives way to them. While there are
+	// none, its turns get longer, up to maxPasses: who comes then waits for turnTime at most.
 	turnPasses = 64
+	maxPasses  = 1024
 	turnTime   = 5 * time.Millisecond
-	// blockSize is how many tokens the server sets aside at a time.
-	blockSize = "64"
 	// shortage is the part of a ttl that may be missing from what the server has confirmed
 	// when a lease is passed; beyond it the server is asked for more. As much as the drift
 	// allowance takes.
@@ -59,13 +60,13 @@ func (b *backend) Pass(ctx context.Context, h driver.Holder, r driver.Request) (
 func (b *backend) passByServer(ctx context.Context, held *hold, h driver.Holder, r driver.Request) (driver.Grant, error) {
 	sent := time.Now()
 	yield := "0"
-	ends := b.watched.turnEnds(held, sent)
+	passes, ends := b.watched.turn(held, sent)
 	if ends {
 		yield = "1"
 	}
 	reply, err := passScript.Exec(ctx, b.client,
 		[]string{held.lock, b.layout.tokenKey(h.Key), b.layout.lineKey(h.Key)},
-		[]string{held.owner, millis(r.TTL), counterTTL, b.process, blockSize, yield, lineTTL}).AsIntSlice()
+		[]string{held.owner, millis(r.TTL), counterTTL, b.process, strconv.Itoa(passes), yield, lineTTL}).AsIntSlice()
 	if err == nil && len(reply) == 2 && reply[0] > 0 {
 		if g, ok := b.watched.passed(held, r, uint64(reply[0]), uint64(reply[1]), sent, ends); ok {
 			return g, nil
@@ -135,12 +136,17 @@ func (w *watched) pass(lock, owner string, r driver.Request) (*hold, driver.Gran
 	return h, driver.Grant{Token: h.token, TTL: h.ttl, From: h.from}
 }
 
-// turnEnds says whether it is time to ask for others who wait.
-func (w *watched) turnEnds(h *hold, now time.Time) bool {
+// turn says how many passes the turn has, and whether it has ended, so that it is time to
+// ask for others who wait.
+func (w *watched) turn(h *hold, now time.Time) (passes int, ends bool) {
 	s := w.shard(h.lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return h.passes >= turnPasses || now.Sub(h.since) >= turnTime
+	if h.passes >= h.turn {
+		h.turn = min(2*h.turn, maxPasses)
+		return h.turn, true
+	}
+	return h.turn, now.Sub(h.since) >= turnTime
 }
 
 // passed makes r the owner of h, as the server has confirmed. again says that a new turn

@@ -43,6 +43,7 @@ type hold struct {
 	unsure      bool      // an Extend is under way, or its outcome is not known
 	since       time.Time // when the turn of this process began
 	passes      int       // in this turn
+	turn        int       // how many it has
 }
 
 type waker struct {
@@ -78,7 +79,8 @@ func (w *watched) granted(h *hold, token uint64, sent time.Time, ttl time.Durati
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.held = true
-	h.token, h.last, h.from, h.since, h.ttl = token, token, sent, sent, ttl
+	h.token, h.last, h.from, h.ttl = token, token, sent, ttl
+	h.since, h.turn = sent, turnPasses
 	return h.changed
 }
 
