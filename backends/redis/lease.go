@@ -28,7 +28,7 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 	// Watched from before the attempt: a deletion right after the grant is not missed.
 	h := b.watched.hold(lock, owner, r.Hold)
 	sent := time.Now()
-	token, err := b.acquire(ctx, r, lock, owner, r.TTL)
+	token, err := b.acquire(ctx, r, owner, r.TTL)
 	if err != nil {
 		b.watched.unhold(h)
 		return driver.Grant{}, err
@@ -40,12 +40,16 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 }
 
 // acquire is one attempt, for leases and sessions alike.
-func (b *backend) acquire(ctx context.Context, r driver.Request, lock, owner string, ttl time.Duration) (uint64, error) {
+func (b *backend) acquire(ctx context.Context, r driver.Request, owner string, ttl time.Duration) (uint64, error) {
 	if r.Waiting {
 		return b.acquireInLine(ctx, r.Key, owner, ttl)
 	}
+	return b.acquireNow(ctx, r.Key, owner, ttl)
+}
+
+func (b *backend) acquireNow(ctx context.Context, key, owner string, ttl time.Duration) (uint64, error) {
 	return b.grantOrRest(ctx, acquireScript.Exec(ctx, b.client,
-		[]string{lock, b.layout.tokenKey(r.Key)}, []string{owner, millis(ttl), counterTTL}))
+		[]string{b.layout.lockKey(key), b.layout.tokenKey(key)}, []string{owner, millis(ttl), counterTTL}))
 }
 
 // grantOrRest reads the reply of acquire.lua and line.lua.

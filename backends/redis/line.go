@@ -94,7 +94,10 @@ func (b *backend) acquireInLine(ctx context.Context, key, owner string, ttl time
 	token, err := b.grantOrRest(ctx, lineScript.Exec(ctx, b.client,
 		[]string{lock, b.layout.tokenKey(key), b.layout.lineKey(key)},
 		[]string{owner, millis(ttl), counterTTL, b.process, patience, lineTTL}))
-	if err == nil || errors.Is(err, driver.ErrHeld) {
+	switch {
+	case errors.Is(err, driver.ErrUnsupported): // the line is what is refused: an ACL, or a key in its place
+		return b.acquireNow(ctx, key, owner, ttl)
+	case err == nil || errors.Is(err, driver.ErrHeld):
 		b.watched.inLine(lock, err != nil)
 	}
 	return token, err
@@ -125,15 +128,20 @@ func (w *watched) pass(lock, owner string, r driver.Request) (*hold, driver.Gran
 	if h == nil {
 		return nil, driver.Grant{}
 	}
-	left := h.ttl - time.Since(h.from)
-	if h.changed || h.unsure || h.token >= h.last ||
+	now := time.Now()
+	left := h.ttl - now.Sub(h.from)
+	if h.changed || h.unsure || h.token >= h.last || now.Sub(h.since) >= turnTime ||
 		left > r.TTL+excess || left < r.TTL-time.Duration(shortage*float64(r.TTL)) {
 		return h, driver.Grant{}
 	}
 	h.token++
 	h.passes++
 	h.hears = r.Hold
-	return h, driver.Grant{Token: h.token, TTL: h.ttl, From: h.from}
+	g := driver.Grant{Token: h.token, TTL: h.ttl, From: h.from}
+	if left > r.TTL {
+		g.TTL, g.From = r.TTL, now
+	}
+	return h, g
 }
 
 // turn says how many passes the turn has, and whether it has ended, so that it is time to

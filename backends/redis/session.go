@@ -213,7 +213,7 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 // nil for "held by others", or anything else for success.
 func (s *session) acquire() rueidis.RedisResult {
 	sent := time.Now()
-	token, err := s.b.acquire(s.ask, s.asked, s.lock, s.owner, s.b.cfg.Validity)
+	token, err := s.b.acquire(s.ask, s.asked, s.owner, s.b.cfg.Validity)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err

@@ -64,6 +64,50 @@ func TestCommands(t *testing.T) {
 	expect("Unlock of a session", once)
 }
 
+// TestPassingCommands: a key that many of one process want costs the server a few scripts,
+// however many they are. (Two Locks, of which the second has to look again once it stands in
+// line; one to set tokens aside; the last Unlock; and the place in line, which is given up.)
+func TestPassingCommands(t *testing.T) {
+	const many = 40
+	l, sent := watched(t, redis.Config{})
+	lease, err := l.Lock(t.Context(), "k", locker.WithTTL(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan *locker.Lease)
+	for i := range many {
+		if i == 1 {
+			time.Sleep(50 * time.Millisecond) // the others find the first one in line
+		}
+		go func() {
+			lease, err := l.Lock(t.Context(), "k", locker.WithTTL(time.Minute))
+			if err != nil {
+				t.Error(err)
+			}
+			next <- lease
+		}()
+	}
+	time.Sleep(100 * time.Millisecond) // nothing outside tells when the last one stands in line
+	begun := time.Now()
+	for range many {
+		if err := lease.Unlock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		token := lease.Token()
+		if lease = <-next; lease.Token() <= token {
+			t.Errorf("token %d after %d", lease.Token(), token)
+		}
+	}
+	if err := lease.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// On a machine that is so slow that turns end by their time, each end is one more.
+	turns := int(time.Since(begun) / (5 * time.Millisecond))
+	if got := without(sent(), "ping", "eval"); len(got) > 8+turns { // eval: the first of each script
+		t.Errorf("%d holds took %d commands: %v", many+1, len(got), got)
+	}
+}
+
 // TestIdleCommands: a session costs its renewals and nothing else, a lease nothing. What the
 // client sends once a second to see whether the connection lives is the connection's, and not
 // counted.
@@ -101,8 +145,8 @@ func TestIdleCommands(t *testing.T) {
 	}
 }
 
-func without(commands []string, name string) []string {
-	return slices.DeleteFunc(commands, func(c string) bool { return c == name })
+func without(commands []string, names ...string) []string {
+	return slices.DeleteFunc(commands, func(c string) bool { return slices.Contains(names, c) })
 }
 
 // watched opens a Locker on a Redis of its own. sent returns the commands that it has sent

@@ -66,7 +66,9 @@ type Inspector interface {
 
 // Info is what is known of one key's present holder.
 type Info struct {
-	Owner   string
+	Owner string
+	// Token is the holder's, or the greatest that it can have: of a hold that was passed on
+	// inside of another process (see [Passer]) the store may know no more.
 	Token   uint64
 	Session bool
 	// Remaining is how long the hold lasts unless it is extended; 0 for a session of

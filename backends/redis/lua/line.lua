@@ -64,8 +64,10 @@ else
 end
 redis.call('ZREM', line, process)
 if not token then
-  local _
-  _, token = mint(KEYS[2], 1, ARGV[3])
+  token = mint(KEYS[2], 1, ARGV[3])
+  if not token then
+    return overflow
+  end
 end
 redis.call('SET', lock, owner, 'PX', ARGV[2])
 -- The write above ended the tracking of this key: the read begins it again, so that

@@ -28,6 +28,9 @@ if ARGV[6] == '1' then
   end
 end
 local first, last = mint(KEYS[2], tonumber(ARGV[5]), ARGV[3])
+if not first then
+  return overflow
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('GET', KEYS[1]) -- the write ended the tracking of this key
 return {first, last}
