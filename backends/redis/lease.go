@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -14,6 +15,12 @@ import (
 // handed out, unless it is set back by more than this in between. Counters without an
 // end are 25 million keys one day.
 const counterTTL = "3600000"
+
+// lateness is for how many seconds after an attempt of unknown outcome was taken back it is
+// refused should it arrive (lua/takeback.lua, docs/adr/0008-late-requests.md). Nobody sends it
+// any more, but a closed connection's bytes are retransmitted: by Linux for 102 s after the
+// first retransmission. Later than that, what arrives holds the key until its ttl.
+const lateness = "120"
 
 // Acquire implements driver.Backend.
 func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -100,7 +107,14 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 	} else {
 		b.watched.unholdOwner(lock, owner)
 	}
-	n, err := releaseScript.Exec(ctx, b.client, []string{lock}, []string{owner}).AsInt64()
+	var n int64
+	var err error
+	if h.Token == 0 {
+		counter := b.layout.tokenKey(h.Key)
+		n, err = takeBackScript.Exec(ctx, b.client, []string{lock, counter, givenUpKey(counter, owner)}, []string{owner, lateness, counterTTL}).AsInt64()
+	} else {
+		n, err = releaseScript.Exec(ctx, b.client, []string{lock}, []string{owner}).AsInt64()
+	}
 	if err != nil {
 		return b.classify(ctx, err)
 	}
@@ -129,9 +143,9 @@ func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, e
 	if rest, err := reply[1].AsInt64(); err == nil && rest > 0 {
 		info.Remaining = time.Duration(rest) * time.Millisecond
 	}
-	if token, err := reply[2].AsUint64(); err == nil { // none, if the counter was deleted
-		info.Token = token
-	}
+	counter, _ := reply[2].ToString() // empty, if it was deleted
+	counter, _, _ = strings.Cut(counter, ":")
+	info.Token, _ = strconv.ParseUint(counter, 10, 64)
 	return info, true, nil
 }
 

@@ -17,20 +17,21 @@ var (
 	checkSource string
 	//go:embed lua/release.lua
 	releaseSource string
+	//go:embed lua/takeback.lua
+	takeBackSource string
 	//go:embed lua/inspect.lua
 	inspectSource string
-	//go:embed lua/mint.lua
-	mintSource string
 	//go:embed lua/line.lua
 	lineSource string
 	//go:embed lua/pass.lua
 	passSource string
 
-	acquireScript = rueidis.NewLuaScript(acquireSource)
-	extendScript  = rueidis.NewLuaScript(extendSource)
-	checkScript   = rueidis.NewLuaScript(checkSource)
-	releaseScript = rueidis.NewLuaScript(releaseSource)
-	inspectScript = rueidis.NewLuaScript(inspectSource)
-	lineScript    = rueidis.NewLuaScript(mintSource + lineSource)
-	passScript    = rueidis.NewLuaScript(mintSource + passSource)
+	acquireScript  = rueidis.NewLuaScript(acquireSource)
+	extendScript   = rueidis.NewLuaScript(extendSource)
+	checkScript    = rueidis.NewLuaScript(checkSource)
+	releaseScript  = rueidis.NewLuaScript(releaseSource)
+	takeBackScript = rueidis.NewLuaScript(takeBackSource)
+	inspectScript  = rueidis.NewLuaScript(inspectSource)
+	lineScript     = rueidis.NewLuaScript(lineSource + acquireSource)
+	passScript     = rueidis.NewLuaScript(passSource)
 )
