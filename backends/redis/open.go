@@ -22,11 +22,12 @@ const renewals = 3
 
 // backend is one client of one Redis, Sentinel set or Cluster.
 type backend struct {
-	cfg    Config
-	layout layout
-	client rueidis.Client     // for our own scripts
-	lock   rueidislock.Locker // renews the sessions; talks through a sessionClient
-	caps   driver.Capabilities
+	cfg      Config
+	layout   layout
+	client   rueidis.Client     // for our own scripts
+	lock     rueidislock.Locker // renews the sessions; talks through a sessionClient
+	caps     driver.Capabilities
+	validity string // cfg.Validity in ms, as scripts want it
 
 	watched  watched  // who wants to hear of which key
 	sessions sessions // by lock
@@ -55,7 +56,10 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{cfg: c, layout: newLayout(c.Prefix), process: rand.Text(), done: make(chan struct{})}
+	b := &backend{
+		cfg: c, layout: newLayout(c.Prefix), validity: millis(c.Validity),
+		process: rand.Text(), done: make(chan struct{}),
+	}
 	b.closing, b.end = context.WithCancel(context.Background())
 	b.watched.init()
 

@@ -262,6 +262,17 @@ func (s *session) believed() time.Time {
 	return s.confirmed.Add(v - time.Duration(float64(v)*driftFactor))
 }
 
+// confirm notes that the server has carried out what was sent then, and moves the guard:
+// left alone, it would start a goroutine once in a validity to find that nothing is amiss.
+func (s *session) confirm(sent time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.confirmed = sent
+	if s.phase == holding && s.timer != nil {
+		s.timer.Reset(time.Until(s.believed()))
+	}
+}
+
 func (s *session) onSilence() {
 	s.mu.Lock()
 	left := time.Until(s.believed())
@@ -276,33 +287,30 @@ func (s *session) onSilence() {
 
 // renew answers both of rueidislock's reasons to ask: its timer, and an announcement that
 // the key was changed. It goes on trying until the session cannot be believed in any more:
-// one broken connection does not end it.
+// one broken connection does not end it. The guard then ends ctx too, so that a call needs no
+// deadline of its own, which would cost more than all else that is done here.
 func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 	const pause = 50 * time.Millisecond
 	for {
 		s.mu.Lock()
-		recent := time.Since(s.confirmed) < s.b.cfg.Validity/renewals/2
+		sent := time.Now()
+		recent := sent.Sub(s.confirmed) < s.b.cfg.Validity/renewals/2
 		until := s.believed()
 		s.mu.Unlock()
 
-		call, cancel := context.WithDeadline(ctx, until)
-		sent := time.Now()
 		var reply rueidis.RedisResult
 		if recent {
 			// Not the timer. A look is enough, and is not announced to ourselves, as a write
 			// would be where the server knows no NOLOOP: it would be answered by the next.
-			reply = checkScript.Exec(call, s.b.client, []string{s.lock}, []string{s.owner})
+			reply = checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner})
 		} else {
-			reply = extendScript.Exec(call, s.b.client, []string{s.lock}, []string{s.owner, millis(s.b.cfg.Validity)})
+			reply = extendScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner, s.b.validity})
 		}
-		cancel()
 		n, err := reply.AsInt64()
 		switch {
 		case err == nil && n == 1:
 			if !recent {
-				s.mu.Lock()
-				s.confirmed = sent
-				s.mu.Unlock()
+				s.confirm(sent)
 			}
 			return reply
 		case err == nil:
