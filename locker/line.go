@@ -33,15 +33,17 @@ type queue struct {
 
 	attended bool
 	due      time.Duration // when what was passed last is over, on the Locker's clock
+	timer    *time.Timer   // the attendant's
+	armed    time.Duration // when it rings
 	over     chan struct{} // closed with the line, to end the attendant
 }
 
 // waiting is one who waits. queues.mu guards it, but for s and signal.
 type waiting struct {
 	s      *Lease
-	signal chan struct{} // something below has changed
+	signal chan struct{} // something below has changed; see poke
 	called bool
-	missed bool // it was to make an attempt while it was offered a hold
+	missed bool // it wanted to make an attempt while it was offered a hold
 	state  waitingState
 	passed driver.Grant
 	sent   time.Duration // when passed began to count
@@ -76,12 +78,7 @@ func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
 		}
 		qs.m[key] = q
 		if l.notifier != nil {
-			q.stop = l.notifier.Notify(key, func() {
-				select {
-				case q.wake <- struct{}{}:
-				default:
-				}
-			})
+			q.stop = l.notifier.Notify(key, func() { poke(q.wake) })
 		}
 		w.call()
 	}
@@ -89,18 +86,19 @@ func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
 	return q, w
 }
 
+// poke tells who listens to c, which has room for one, to look.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // call tells w, once, that it is in front. queues.mu is held.
 func (w *waiting) call() {
 	if !w.called {
 		w.called = true
-		w.tell()
-	}
-}
-
-func (w *waiting) tell() {
-	select {
-	case w.signal <- struct{}{}:
-	default:
+		poke(w.signal)
 	}
 }
 
@@ -146,29 +144,23 @@ func (l *Locker) dissolve(q *queue) {
 	}
 }
 
-// look says whether w is in front, whether it still has an attempt to make that it missed,
-// and whether it has been passed a hold.
-func (l *Locker) look(w *waiting) (inFront, again, got bool) {
+// look says whether w is in front, whether it has been passed a hold, and whether it has
+// to make up for an attempt. One whose timer rang need not have been called to be in front.
+func (l *Locker) look(q *queue, w *waiting, timer bool) (inFront, got, missed bool) {
 	l.queues.mu.Lock()
 	defer l.queues.mu.Unlock()
-	again = w.missed && w.state == parked
-	if again {
-		w.missed = false
-	}
-	return w.called, again, w.state == served
-}
-
-// ring is for one whose timer rang: by being the first it is in front, called or not.
-func (l *Locker) ring(q *queue, w *waiting) (inFront bool) {
-	l.queues.mu.Lock()
-	defer l.queues.mu.Unlock()
-	if len(q.line) > 0 && q.line[0] == w {
+	if timer && w.state != served && q.line[0] == w {
 		w.call()
 	}
-	return w.called
+	if w.state == parked {
+		missed, w.missed = w.missed, false
+	}
+	return w.called, w.state == served, missed
 }
 
-// begin asks for leave to make an attempt; answered gives it back.
+// begin asks for leave to make an attempt; answered gives it back. Who is offered a hold
+// has to wait for what becomes of that: then it is told to make up for the attempt, because
+// the wake-up that led to it will not come again (WAIT-003).
 func (l *Locker) begin(w *waiting) bool {
 	l.queues.mu.Lock()
 	defer l.queues.mu.Unlock()
@@ -201,38 +193,53 @@ func (q *queue) setObstacle(qs *queues, err error) {
 // release frees what s holds, for Unlock, or passes it to the first one in line. The error
 // is that of s's release alone. first is false for one whose outcome was unknown before.
 func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
-	if l.passer == nil || !first || s.holder.Session || s.doubtful || s.late > 0 {
-		// What may still arrive late for this owner would meet the next one's hold.
+	if l.passer == nil || !first || s.holder.Session || s.mayBeChanged() {
 		return l.backend.Release(ctx, s.holder)
 	}
-	h := s.holder
-	for {
+	h, left := s.holder, time.Duration(0)
+	err, done := error(nil), false
+	for !done {
 		q, w := l.offer(h.Key)
 		if w == nil {
+			err = l.backend.Release(ctx, h)
 			break
 		}
 		sent := l.now()
-		g, err := l.passer.Pass(ctx, h, driver.Request{Key: h.Key, Owner: w.s.holder.Owner, TTL: w.s.ttl, Hold: (*listener)(w.s)})
+		var g driver.Grant
+		g, err = l.passer.Pass(ctx, h, driver.Request{Key: h.Key, Owner: w.s.holder.Owner, TTL: w.s.ttl, Hold: (*listener)(w.s)})
 		if !g.From.IsZero() {
 			sent = g.From.Sub(l.epoch)
 		}
-		if l.handOver(q, w, g, sent) {
-			if h != s.holder {
-				return nil
-			}
-			return err
+		if done = l.handOver(q, w, g, sent); !done {
+			// It has given up meanwhile: the hold goes to the next one.
+			h, left = w.s.passedAs(g), g.TTL
 		}
-		// It has given up meanwhile: the hold goes to the next one.
-		h.Owner, h.Token = g.Owner, g.Token
 	}
-	err := l.backend.Release(ctx, h)
 	if h == s.holder {
 		return err
 	}
 	if err != nil && codeOf(err) == Unavailable {
-		l.abandon(h, l.now()) // s itself has been released
+		l.abandon(h, left) // s itself has been released
 	}
 	return nil
+}
+
+// mayBeChanged says whether a request for s may yet reach the store. It would meet the hold
+// of whoever s is passed to, under the same owner: such a hold is released instead.
+func (s *Lease) mayBeChanged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doubtful || s.late > 0 || s.extending.taken
+}
+
+// passedAs is s's hold if it was given g: the store may know it by another owner.
+func (s *Lease) passedAs(g driver.Grant) driver.Holder {
+	h := s.holder
+	h.Token = g.Token
+	if g.Owner != (driver.Owner{}) {
+		h.Owner = g.Owner
+	}
+	return h
 }
 
 // offer reserves the first one in line, if it can be passed a lease now.
@@ -263,18 +270,23 @@ func (l *Locker) handOver(q *queue, w *waiting, g driver.Grant, sent time.Durati
 	case !granted:
 		w.state = parked
 		if w.missed {
-			w.tell() // the wake-up came while it could do nothing about it
+			poke(w.signal)
 		}
 		return true
 	}
 	w.state, w.passed, w.sent = served, g, sent
-	w.tell()
+	poke(w.signal)
 	q.line = q.line[1:]
 	if len(q.line) > 0 {
 		q.due = sent + g.TTL + time.Millisecond
-		if !q.attended && l.background.enter() {
-			q.attended, q.over = true, make(chan struct{})
+		switch {
+		case !q.attended && l.background.enter():
+			q.attended, q.over, q.armed = true, make(chan struct{}), q.due
+			q.timer = time.NewTimer(q.due - l.now())
 			go l.attend(q)
+		case q.attended && q.due < q.armed: // later ones it finds when it rings
+			q.armed = q.due
+			q.timer.Reset(q.due - l.now())
 		}
 	}
 	l.dissolve(q)
@@ -285,7 +297,7 @@ func (l *Locker) handOver(q *queue, w *waiting, g driver.Grant, sent time.Durati
 // wake-up, or when the time of what was passed last is up.
 func (l *Locker) attend(q *queue) {
 	defer l.background.leave()
-	timer := time.NewTimer(0)
+	timer := q.timer
 	defer timer.Stop()
 	for {
 		wakened := false
@@ -300,12 +312,17 @@ func (l *Locker) attend(q *queue) {
 		}
 		l.queues.mu.Lock()
 		if left := q.due - l.now(); !wakened && left > 0 {
+			q.armed = q.due
 			timer.Reset(left)
 			l.queues.mu.Unlock()
 			continue
 		}
 		q.attended = false
-		if len(q.line) > 0 {
+		switch {
+		case len(q.line) == 0:
+		case wakened && q.line[0].called: // by its own timer, or by one who left
+			poke(q.wake) // this one was meant for it
+		default:
 			q.line[0].call()
 		}
 		l.queues.mu.Unlock()

@@ -312,3 +312,207 @@ func TestPassingUnderLoad(t *testing.T) {
 		p.nothingHeld(t)
 	})
 }
+
+// WAIT-003: a wake-up that comes while the waiter is offered a hold is not lost when nothing
+// comes of the offer.
+func TestWakeUpWhileOffered(t *testing.T) {
+	for name, stop := range map[string]func(p *passing, s *locker.Lease) (after time.Duration){
+		"yielded": func(p *passing, s *locker.Lease) time.Duration {
+			p.turn, p.n = 1, 1
+			p.set(only("release", func(_ context.Context, _, _ string, do func() error) error {
+				err := do() // which wakes
+				synctest.Wait()
+				return err
+			}))
+			_ = s.Unlock(bg)
+			return 0
+		},
+		"deleted": func(p *passing, s *locker.Lease) time.Duration {
+			p.set(only("pass", func(_ context.Context, _, _ string, do func() error) error {
+				p.mu.Lock()
+				delete(p.holds, "k")
+				wake := p.wakes["k"]
+				p.mu.Unlock()
+				wake()
+				synctest.Wait()
+				return do()
+			}))
+			_ = s.Unlock(bg)
+			return 0
+		},
+		// The waiter does not ask again and again meanwhile either.
+		"slow": func(p *passing, s *locker.Lease) time.Duration {
+			p.set(only("pass", func(ctx context.Context, _, _ string, do func() error) error {
+				time.Sleep(90 * time.Second)
+				return do()
+			}))
+			_ = s.Unlock(bg)
+			return 90 * time.Second
+		},
+	} {
+		for _, front := range []bool{true, false} { // whether the waiter has been called before
+			t.Run(name, func(t *testing.T) {
+				p := &passing{notifying: notifying{&fake{}}}
+				bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+					s := mustLock(t, l, "k")
+					waiters := line(l, bg, 3)
+					if !front {
+						_ = s.Unlock(bg)
+						s = (<-waiters[0]).lease(t)
+						waiters = waiters[1:]
+					}
+					began := time.Now()
+					want := stop(p, s)
+					p.set(nil)
+					for _, w := range waiters {
+						s = (<-w).lease(t)
+						if took := time.Since(began); took != want {
+							t.Errorf("waited %s, want %s", took, want)
+						}
+						_ = s.Unlock(bg)
+					}
+					synctest.Wait()
+					p.nothingHeld(t)
+				})
+			})
+		}
+	}
+}
+
+// WAIT-001: one who was called while an attendant listens, by its own timer or by one who
+// left, gets the wake-up whichever of the two hears it.
+func TestWakeUpBesideAttendant(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	cfg := leases
+	cfg.Retry = &locker.Retry{Attempts: locker.Forever, Delay: time.Second}
+	bubbleOf(t, p, cfg, func(t *testing.T, l *locker.Locker) {
+		for round := range 40 {
+			s := mustLock(t, l, "k")
+			ctx, leave := context.WithCancel(bg)
+			waiters := append(line(l, bg, 1), append(line(l, ctx, 1), line(l, bg, 1)...)...)
+			_ = s.Unlock(bg)
+			s = (<-waiters[0]).lease(t)
+			last := waiters[2]
+			if round%2 == 0 {
+				leave()
+				wantError(t, (<-waiters[1]).err, locker.Held, context.Canceled)
+			} else {
+				last = waiters[1]
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			began := time.Now()
+			p.mu.Lock()
+			delete(p.holds, "k")
+			wake := p.wakes["k"]
+			p.mu.Unlock()
+			wake()
+			s = (<-last).lease(t)
+			if took := time.Since(began); took != 0 {
+				t.Fatalf("round %d: waited %s", round, took)
+			}
+			leave()
+			_ = s.Unlock(bg)
+			if round%2 == 1 {
+				_ = (<-waiters[2]).lease(t).Unlock(bg)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+// TTL-001: a hold that was passed ends when it ends, also if those before it were to last longer.
+func TestPassedForLess(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		long := line(l, bg, 1)
+		short := line(l, bg, 1, locker.WithTTL(time.Second))
+		last := line(l, bg, 1)
+		_ = s.Unlock(bg)
+		_ = (<-long[0]).lease(t).Unlock(bg)
+		_ = (<-short[0]).lease(t) // and nobody unlocks it
+		began := time.Now()
+		_ = (<-last[0]).lease(t).Unlock(bg)
+		if took := time.Since(began); took != time.Second+time.Millisecond {
+			t.Errorf("the next one waited %s", took)
+		}
+	})
+}
+
+// A hold is passed at the very moment of the waiter's timed attempt.
+func TestPassedAtTick(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	cfg := leases
+	cfg.Retry = &locker.Retry{Attempts: locker.Forever, Delay: time.Second}
+	bubbleOf(t, p, cfg, func(t *testing.T, l *locker.Locker) {
+		for range 100 {
+			s := mustLock(t, l, "k")
+			w := line(l, bg, 1)
+			time.Sleep(time.Second)
+			_ = s.Unlock(bg)
+			_ = (<-w[0]).lease(t).Unlock(bg)
+			synctest.Wait()
+		}
+		p.nothingHeld(t)
+	})
+}
+
+// CTX-004: a hold that was passed to one who has gone, and then to another with an unknown
+// outcome, is taken back.
+func TestPassedToNobodyAndLost(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		ctx, cancel := context.WithCancel(bg)
+		leaving := line(l, ctx, 1)
+		staying := line(l, bg, 1)
+		passes := 0
+		p.set(only("pass", func(ctx context.Context, op, key string, do func() error) error {
+			if passes++; passes > 1 {
+				return unavailable(ctx, op, key, do)
+			}
+			cancel()
+			err := do()
+			synctest.Wait() // the waiter has gone, the next one has met the holder
+			return err
+		}))
+		began := time.Now()
+		if err := s.Unlock(bg); err != nil {
+			t.Error(err)
+		}
+		wantError(t, (<-leaving[0]).err, locker.Held, context.Canceled)
+		_ = (<-staying[0]).lease(t).Unlock(bg)
+		if took := time.Since(began); took != 0 || passes != 2 {
+			t.Errorf("the next one waited %s; %d passes", took, passes)
+		}
+		synctest.Wait()
+		p.nothingHeld(t)
+	})
+}
+
+// EXT-003: an Extend that is under way may yet arrive, and would change the hold of whoever
+// it was passed to.
+func TestExtendUnderWayIsNotPassed(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		w := line(l, bg, 1)
+		p.set(only("extend", slow(time.Second)))
+		extended := make(chan error, 1)
+		go func() { extended <- s.Extend(bg, time.Millisecond) }()
+		synctest.Wait()
+		if err := s.Unlock(bg); err != nil {
+			t.Error(err)
+		}
+		next := (<-w[0]).lease(t)
+		wantError(t, <-extended, locker.Released, locker.ErrReleased)
+		time.Sleep(time.Second)
+		if n := p.count("pass"); n != 0 || !p.held("k") {
+			t.Errorf("%d passes, held: %v", n, p.held("k"))
+		}
+		if err := next.Unlock(bg); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -118,7 +118,10 @@ func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error
 	var attempts context.Context
 
 	for ctx.Err() == nil && l.closing.Err() == nil {
-		if try && l.begin(w) {
+		if try && !l.begin(w) {
+			try, expiry = false, -1 // we shall be told to make up for it
+		}
+		if try {
 			if attempts == nil { // most of those in line never make one
 				var cancel func()
 				attempts, cancel = l.untilClose(ctx)
@@ -160,13 +163,13 @@ func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error
 		}
 		select {
 		case <-w.signal:
-			called, again, got := l.look(w)
+			called, got, missed := l.look(q, w, false)
 			if got {
 				return driver.ErrHeld
 			}
 			// The first attempt in front comes after the wake-ups were asked for, so that
 			// a release between the two cannot be missed.
-			try, inFront = again || called && !inFront, called
+			try, inFront = called && !inFront || missed, called
 		case <-wakes(q, inFront):
 			try = true
 		case <-rings:
@@ -182,7 +185,10 @@ func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error
 			if left > 0 {
 				left--
 			}
-			inFront = l.ring(q, w)
+			got := false
+			if inFront, got, _ = l.look(q, w, true); got {
+				return driver.ErrHeld
+			}
 			if inFront || doubt {
 				// Not only in front: whoever is there would wait for a lock that may be ours,
 				// and we for our turn, until its time is up.
