@@ -179,7 +179,10 @@ type wiredHold struct {
 	stop      context.CancelFunc
 }
 
-var _ driver.Notifier = (*wired)(nil)
+var (
+	_ driver.Notifier = (*wired)(nil)
+	_ driver.Passer   = (*wired)(nil)
+)
 
 func (w *wired) ctx(ctx context.Context) (context.Context, context.CancelFunc) {
 	if w.deafToCtx {
@@ -241,6 +244,28 @@ func (w *wired) Release(ctx context.Context, h driver.Holder) error {
 	w.drop(h.Owner)
 	_, err := w.ask(ctx, func() (driver.Grant, error) { return driver.Grant{}, w.Backend.Release(context.Background(), h) })
 	return err
+}
+
+// Pass goes to the store each time.
+func (w *wired) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	p, ok := w.Backend.(driver.Passer)
+	if !ok {
+		return driver.Grant{}, w.Release(ctx, h)
+	}
+	w.drop(h.Owner)
+	sent := time.Now()
+	g, err := w.ask(ctx, func() (driver.Grant, error) { return p.Pass(context.Background(), h, w.ttl(r)) })
+	if err != nil || g.Token == 0 {
+		return driver.Grant{}, err
+	}
+	g.TTL = r.TTL
+	if w.fromReply {
+		sent = time.Now()
+		g.From = sent
+	}
+	r.Owner = g.Owner
+	w.watch(r, sent)
+	return g, nil
 }
 
 func (w *wired) drop(o driver.Owner) {

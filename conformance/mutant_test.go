@@ -21,6 +21,7 @@ type mutant struct {
 	acquire func(context.Context, driver.Request) (driver.Grant, error)
 	extend  func(context.Context, driver.Holder, time.Duration) (driver.Grant, error)
 	release func(context.Context, driver.Holder) error
+	pass    func(context.Context, driver.Holder, driver.Request) (driver.Grant, error)
 	close   func(context.Context) error
 	notify  func(string, func()) func()
 	caps    func() driver.Capabilities
@@ -34,9 +35,12 @@ func (m *mutant) Extend(ctx context.Context, h driver.Holder, ttl time.Duration)
 	return m.extend(ctx, h, ttl)
 }
 func (m *mutant) Release(ctx context.Context, h driver.Holder) error { return m.release(ctx, h) }
-func (m *mutant) Close(ctx context.Context) error                    { return m.close(ctx) }
-func (m *mutant) Capabilities() driver.Capabilities                  { return m.caps() }
-func (m *mutant) Notify(key string, wake func()) func()              { return m.notify(key, wake) }
+func (m *mutant) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	return m.pass(ctx, h, r)
+}
+func (m *mutant) Close(ctx context.Context) error       { return m.close(ctx) }
+func (m *mutant) Capabilities() driver.Capabilities     { return m.caps() }
+func (m *mutant) Notify(key string, wake func()) func() { return m.notify(key, wake) }
 
 // locked runs fn under the store's mutex.
 func (m *mutant) locked(fn func()) {
@@ -59,6 +63,10 @@ func (m *mutant) renamed(rename func(string) string) {
 	m.release = func(ctx context.Context, h driver.Holder) error {
 		h.Key = rename(h.Key)
 		return b.Release(ctx, h)
+	}
+	m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+		h.Key, r.Key = rename(h.Key), rename(r.Key)
+		return b.Pass(ctx, h, r)
 	}
 	m.notify = func(key string, wake func()) func() { return b.Notify(rename(key), wake) }
 }
@@ -140,6 +148,10 @@ var mutants = []struct {
 		m.release = func(ctx context.Context, h driver.Holder) error {
 			h.Key = name(h.Key, h.Session)
 			return b.Release(ctx, h)
+		}
+		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+			h.Key, r.Key = name(h.Key, h.Session), name(r.Key, r.Session())
+			return b.Pass(ctx, h, r)
 		}
 	}},
 
@@ -520,7 +532,7 @@ func (f lossFilter) Lost(cause error) {
 
 func mutate(alter func(*mutant)) func(*reference) driver.Backend {
 	return func(b *reference) driver.Backend {
-		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Close, b.Notify, b.Capabilities, 0}
+		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Pass, b.Close, b.Notify, b.Capabilities, 0}
 		if alter != nil {
 			alter(m)
 		}

@@ -24,9 +24,13 @@ type refStore struct {
 
 type refEntry struct {
 	driver.Request
-	token uint64
-	until time.Time // zero: a session
+	token  uint64
+	until  time.Time // zero: a session
+	passes int       // how often it has been passed on since it was acquired
 }
+
+// refTurn is how often a hold goes from hand to hand until others get their turn.
+const refTurn = 16
 
 func newRefStore() *refStore { return &refStore{now: time.Now, m: map[string]refEntry{}} }
 
@@ -59,7 +63,10 @@ type reference struct {
 	closed bool
 }
 
-var _ driver.Notifier = (*reference)(nil)
+var (
+	_ driver.Notifier = (*reference)(nil)
+	_ driver.Passer   = (*reference)(nil)
+)
 
 func (b *reference) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
 	if err := b.ready(ctx); err != nil {
@@ -115,6 +122,27 @@ func (b *reference) Release(ctx context.Context, h driver.Holder) error {
 	}
 	b.wakes.wake(h.Key)
 	return nil
+}
+
+// Pass leaves the first owner's name in the store, as one does who need not tell it of each
+// pass.
+func (b *reference) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	if err := b.ready(ctx); err != nil {
+		return driver.Grant{}, err
+	}
+	b.refStore.mu.Lock()
+	e, ok := b.live(h.Key)
+	if !ok || e.Owner != h.Owner || e.passes == refTurn {
+		b.refStore.mu.Unlock()
+		return driver.Grant{}, b.Release(ctx, h)
+	}
+	defer b.refStore.mu.Unlock()
+	b.token++
+	e.Request, e.token, e.until = r, b.token, b.now().Add(r.TTL)
+	e.Owner = h.Owner
+	e.passes++
+	b.m[h.Key] = e
+	return driver.Grant{Token: e.token, TTL: r.TTL, Owner: h.Owner}, nil
 }
 
 func (b *reference) Notify(key string, wake func()) (stop func()) { return b.wakes.notify(key, wake) }

@@ -37,6 +37,7 @@ type tap struct {
 	hinted   int // wake-ups that the backend has given
 	doubts   int // attempts whose outcome the core cannot know
 	refusals int // attempts that were answered with ErrHeld
+	passes   int // holds that were passed on
 	holds    map[driver.Owner]driver.Listener
 	ttl      time.Duration // of the last call that has one
 	called   time.Time     // when that was
@@ -48,6 +49,7 @@ const (
 	opWait    = "wait"
 	opExtend  = "extend"
 	opRelease = "release"
+	opPass    = "pass" // counts and fails as opRelease
 	opClose   = "close"
 )
 
@@ -206,6 +208,13 @@ func (t *tap) doubted() int {
 	return t.doubts
 }
 
+// passed is how many holds this client has passed from one to the next.
+func (t *tap) passed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.passes
+}
+
 // asks notes when the store is asked for which ttl.
 func (t *tap) asks(ttl time.Duration) {
 	t.mu.Lock()
@@ -222,11 +231,15 @@ func (t *tap) lastCall() (at time.Time, ttl time.Duration) {
 
 // do makes one call, or what a fault makes of it.
 func (t *tap) do(ctx context.Context, op string, call func(context.Context) (driver.Grant, error), what string, args ...any) (driver.Grant, error) {
+	as := op
+	if op == opPass {
+		as = opRelease // it is one, whether or not somebody waits
+	}
 	t.mu.Lock()
-	t.counts[op]++
+	t.counts[as]++
 	f := t.always
-	if q := t.once[op]; len(q) > 0 {
-		f, t.once[op] = q[0], q[1:]
+	if q := t.once[as]; len(q) > 0 {
+		f, t.once[as] = q[0], q[1:]
 	}
 	if t.isDown {
 		f = refuse
@@ -334,6 +347,35 @@ func (t *tap) Release(ctx context.Context, h driver.Holder) error {
 	return err
 }
 
+func (t *tap) pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	p, ok := driver.As[driver.Passer](t.inner)
+	if !ok {
+		return driver.Grant{}, driver.ErrUnsupported
+	}
+	t.asks(r.TTL)
+	core, l := r.Hold, &listener{t: t, r: r}
+	r.Hold = l
+	g, err := t.do(ctx, opPass, func(ctx context.Context) (driver.Grant, error) {
+		g, err := p.Pass(ctx, h, r)
+		if g.Token == 0 {
+			t.c.hub.wake(h.Key)
+		}
+		return g, err
+	}, "%s #%d token %d to #%d %s", t.c.short(h.Key), h.Owner.Seq, h.Token, r.Owner.Seq, kindOf(r.TTL))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.holds, h.Owner)
+	if l.gone = err != nil || g.Token == 0; l.gone {
+		return g, err
+	}
+	t.passes++
+	if g.Owner != (driver.Owner{}) {
+		r.Owner = g.Owner
+	}
+	t.holds[r.Owner] = core
+	return g, nil
+}
+
 func (t *tap) Capabilities() driver.Capabilities { return t.inner.Capabilities() }
 
 func (t *tap) Close(ctx context.Context) error {
@@ -377,20 +419,21 @@ func kindOf(ttl time.Duration) string {
 
 // listener passes losses on to the core, and into the history.
 type listener struct {
-	t *tap
-	r driver.Request
+	t    *tap
+	r    driver.Request
+	gone bool // nothing was granted, as far as the core knows
 }
 
 func (t *tap) listen(r driver.Request) driver.Listener {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.holds[r.Owner] = r.Hold
-	return &listener{t, r}
+	return &listener{t: t, r: r}
 }
 
 func (l *listener) Lost(cause error) {
 	l.t.mu.Lock()
-	muted := l.t.muted
+	muted := l.t.muted || l.gone
 	l.t.mu.Unlock()
 	l.t.c.hist.add("%s    lost %s #%d: %v", l.t.name, l.t.c.short(l.r.Key), l.r.Owner.Seq, cause)
 	if !muted {
@@ -398,21 +441,22 @@ func (l *listener) Lost(cause error) {
 	}
 }
 
-// The tap with the abilities that a case may show to the core.
+// The abilities that a case may show to the core beside the tap itself.
 type (
-	tapWaiter   struct{ *tap }
-	tapNotifier struct{ *tap }
-	tapBoth     struct{ *tap }
+	tapWaiter   struct{ t *tap }
+	tapNotifier struct{ t *tap }
+	tapPasser   struct{ t *tap }
 )
 
-func (t tapWaiter) Wait(ctx context.Context, r driver.Request) (driver.Grant, error) {
-	return t.wait(ctx, r)
+func (s tapWaiter) Wait(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	return s.t.wait(ctx, r)
 }
-func (t tapBoth) Wait(ctx context.Context, r driver.Request) (driver.Grant, error) {
-	return t.wait(ctx, r)
+
+func (s tapNotifier) Notify(key string, wake func()) (stop func()) { return s.t.notify(key, wake) }
+
+func (s tapPasser) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	return s.t.pass(ctx, h, r)
 }
-func (t tapNotifier) Notify(key string, wake func()) (stop func()) { return t.notify(key, wake) }
-func (t tapBoth) Notify(key string, wake func()) (stop func())     { return t.notify(key, wake) }
 
 // tap wraps b: it shows what b can, except that in the core's own loop it hides the
 // waiting, and then offers hints.
@@ -422,16 +466,38 @@ func (c *trial) tap(name string, b driver.Backend) (*tap, driver.Backend) {
 	t.sick, t.heal = context.WithCancel(context.Background())
 	_, waits := driver.As[driver.Waiter](b)
 	_, hints := driver.As[driver.Notifier](b)
+	_, passes := driver.As[driver.Passer](b)
 	if c.leaf.coreLoop {
 		waits, hints = false, true
 	}
-	switch {
+	switch { // who waits natively has no line in the core from which one could be served
 	case waits && hints:
-		return t, tapBoth{t}
+		return t, struct {
+			*tap
+			driver.Waiter
+			driver.Notifier
+		}{t, tapWaiter{t}, tapNotifier{t}}
 	case waits:
-		return t, tapWaiter{t}
+		return t, struct {
+			*tap
+			driver.Waiter
+		}{t, tapWaiter{t}}
+	case hints && passes:
+		return t, struct {
+			*tap
+			driver.Notifier
+			driver.Passer
+		}{t, tapNotifier{t}, tapPasser{t}}
 	case hints:
-		return t, tapNotifier{t}
+		return t, struct {
+			*tap
+			driver.Notifier
+		}{t, tapNotifier{t}}
+	case passes:
+		return t, struct {
+			*tap
+			driver.Passer
+		}{t, tapPasser{t}}
 	}
 	return t, t
 }
