@@ -28,7 +28,8 @@ type Case struct {
 	// kind makes no difference.
 	Kinds []Kind
 	// Parts divide a case that needs different things for different parts of its
-	// clause, as subtests ID/part or ID/kind/part; none for most.
+	// clause, as subtests ID/part or ID/kind/part; none for most. A case may have parts beside
+	// what it proves itself, as subtests below its own.
 	Parts []Part
 	// Needs are what the whole case cannot run without.
 	Needs []Need
@@ -93,11 +94,11 @@ func (c Case) leaves() []leaf {
 	}
 	var all []leaf
 	for _, k := range kinds {
-		if len(c.Parts) == 0 {
+		if c.fn != nil {
 			all = append(all, leaf{Case: c, kind: k, needs: c.Needs, fn: c.fn})
 		}
 		for _, p := range c.Parts {
-			if len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
+			if k != "" && len(p.Kinds) > 0 && !slices.Contains(p.Kinds, k) {
 				continue
 			}
 			all = append(all, leaf{Case: c, kind: k, part: p.Name, needs: slices.Concat(c.Needs, p.Needs), fn: p.fn})

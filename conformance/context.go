@@ -21,6 +21,7 @@ var contextCases = []Case{
 	{ID: "CTX-004", Kinds: both, CoreLoop: true, Clause: "an attempt in flight when ctx ends leaves no orphan behind", Parts: []Part{
 		{Name: "random", fn: noOrphan},
 		{Name: "no-reply", fn: noOrphanWithoutReply},
+		passed(passedToNobody)[0],
 	}},
 }
 

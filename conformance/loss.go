@@ -19,7 +19,7 @@ var lossCases = []Case{
 		{Name: "released", fn: causeReleased},
 		{Name: "closed", fn: causeClosed},
 	}},
-	{ID: "LOSS-003", Kinds: both, Needs: []Need{needCapability(driver.PromptLoss), needsDelete}, fn: lossPrompt, Clause: "loss that the backend can see (deleted, taken over) is signalled promptly where the capability is declared"},
+	{ID: "LOSS-003", Kinds: both, Needs: []Need{needCapability(driver.PromptLoss), needsDelete}, fn: lossPrompt, Parts: passed(passedLoss), Clause: "loss that the backend can see (deleted, taken over) is signalled promptly where the capability is declared"},
 	{ID: "LOSS-004", Kinds: both, fn: contextEnds, Clause: "Lease.Context(parent) and Do's ctx end with that cause"},
 }
 

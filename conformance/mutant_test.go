@@ -100,6 +100,24 @@ func (m *mutant) afterExtend(fn func(e *refEntry, before time.Time, ttl time.Dur
 	}
 }
 
+// passedOn lets fn change the entry that Pass has passed on, and the grant.
+func (m *mutant) passedOn(fn func(e *refEntry, before refEntry, g *driver.Grant)) {
+	pass := m.pass
+	m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+		var before refEntry
+		m.locked(func() { before = m.m[h.Key] })
+		g, err := pass(ctx, h, r)
+		if err == nil && g.Token != 0 {
+			m.locked(func() {
+				e := m.m[h.Key]
+				fn(&e, before, &g)
+				m.m[h.Key] = e
+			})
+		}
+		return g, err
+	}
+}
+
 // mutants, each with the clause that must fail it.
 var mutants = []struct {
 	name   string
@@ -119,6 +137,17 @@ var mutants = []struct {
 				return g, nil
 			}
 			return g, err
+		}
+	}},
+	{"a hold that was passed on is refused to nobody", "MX-001", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if e, ok := m.live(r.Key); ok && e.passes > 0 && e.Owner != r.Owner {
+					delete(m.m, r.Key)
+				}
+			})
+			return acquire(ctx, r)
 		}
 	}},
 	{"one lock for all keys", "MX-002", func(m *mutant) { m.renamed(func(string) string { return "the lock" }) }},
@@ -170,6 +199,20 @@ var mutants = []struct {
 			})
 		})
 	}},
+	{"a lease that was passed on lasts as long as the one before would have", "TTL-001", func(m *mutant) {
+		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) {
+			if before.until.After(e.until) {
+				e.until = before.until
+			}
+		})
+	}},
+	{"a lease is passed on with a life that the store has not given it", "TTL-002", func(m *mutant) {
+		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) {
+			if before.until.Before(e.until) {
+				e.until = before.until
+			}
+		})
+	}},
 	{"a lease expires early", "TTL-002", func(m *mutant) {
 		m.granted(func(r driver.Request, _ *driver.Grant) {
 			m.locked(func() {
@@ -207,6 +250,13 @@ var mutants = []struct {
 			}
 		})
 	}},
+	{"Extend of what was passed on changes nothing", "EXT-001", func(m *mutant) {
+		m.afterExtend(func(e *refEntry, before time.Time, _ time.Duration) {
+			if e.passes > 0 {
+				e.until = before
+			}
+		})
+	}},
 	{"Extend resurrects", "EXT-002", func(m *mutant) {
 		extend := m.extend
 		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
@@ -236,6 +286,39 @@ var mutants = []struct {
 		m.release = func(ctx context.Context, h driver.Holder) error {
 			time.AfterFunc(5*time.Millisecond, func() { _ = release(context.Background(), h) })
 			return nil
+		}
+	}},
+	{"Release of what was passed on has no effect", "REL-001", func(m *mutant) {
+		release := m.release
+		m.release = func(ctx context.Context, h driver.Holder) error {
+			passed := false
+			m.locked(func() { e, ok := m.live(h.Key); passed = ok && e.Owner == h.Owner && e.passes > 0 })
+			if passed {
+				return nil
+			}
+			return release(ctx, h)
+		}
+	}},
+	{"Pass takes the key from the next holder", "REL-002", func(m *mutant) {
+		pass := m.pass
+		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if e, ok := m.live(h.Key); ok {
+					h.Owner = e.Owner
+				}
+			})
+			return pass(ctx, h, r)
+		}
+	}},
+	{"Pass brings back what is over", "REL-002", func(m *mutant) {
+		pass := m.pass
+		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+			m.locked(func() {
+				if _, ok := m.live(h.Key); !ok {
+					m.m[h.Key] = refEntry{Request: driver.Request{Key: h.Key, Owner: h.Owner, Hold: r.Hold}, until: m.now().Add(r.TTL)}
+				}
+			})
+			return pass(ctx, h, r)
 		}
 	}},
 	{"Release ignores the owner", "REL-002", func(m *mutant) {
@@ -280,6 +363,23 @@ var mutants = []struct {
 				}
 			})
 			return acquire(ctx, r)
+		}
+	}},
+	{"a hold that is passed on keeps its token", "TOK-001", func(m *mutant) {
+		m.passedOn(func(e *refEntry, before refEntry, g *driver.Grant) { e.token, g.Token = before.token, before.token })
+	}},
+	{"a hold that is passed on gets a lower token", "TOK-001", func(m *mutant) {
+		m.passedOn(func(e *refEntry, before refEntry, g *driver.Grant) {
+			e.token = max(before.token-1, 1)
+			g.Token = e.token
+		})
+	}},
+	{"Extend of what was passed on returns another token", "TOK-002", func(m *mutant) {
+		extend := m.extend
+		m.extend = func(ctx context.Context, h driver.Holder, ttl time.Duration) (g driver.Grant, err error) {
+			g, err = extend(ctx, h, ttl)
+			m.locked(func() { g.Token -= uint64(min(m.m[h.Key].passes, 1)) })
+			return g, err
 		}
 	}},
 	{"a repeated attempt has another token", "TOK-002", func(m *mutant) {
@@ -327,6 +427,10 @@ var mutants = []struct {
 	{"a deletion is reported as an expiry", "LOSS-002", func(m *mutant) { m.losses(func(error) error { return driver.ErrExpired }) }},
 	{"a deletion is not reported", "LOSS-003", func(m *mutant) { m.losses(func(error) error { return nil }) }},
 
+	{"the loss of what was passed on is reported to the one before", "LOSS-003", func(m *mutant) {
+		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) { e.Hold = before.Hold })
+	}},
+
 	{"a lease is reported lost before its time", "LOSS-001", func(m *mutant) {
 		m.granted(func(r driver.Request, _ *driver.Grant) {
 			if r.TTL > 0 {
@@ -348,6 +452,21 @@ var mutants = []struct {
 				return driver.Grant{}, driver.ErrHeld
 			}
 			return acquire(ctx, r)
+		}
+	}},
+
+	{"a hold is passed on for ever", "WAIT-007", func(m *mutant) {
+		m.passedOn(func(e *refEntry, _ refEntry, _ *driver.Grant) { e.passes = 1 })
+	}},
+	{"at the end of a turn the key stays taken", "WAIT-007", func(m *mutant) {
+		pass := m.pass
+		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+			over := false
+			m.locked(func() { e, ok := m.live(h.Key); over = ok && e.Owner == h.Owner && e.passes == refTurn })
+			if over {
+				return driver.Grant{}, nil
+			}
+			return pass(ctx, h, r)
 		}
 	}},
 

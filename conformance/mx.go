@@ -11,7 +11,7 @@ import (
 )
 
 var mxCases = []Case{
-	{ID: "MX-001", Kinds: both, CoreLoop: true, fn: oneHold, Clause: "one live hold per key at any instant"},
+	{ID: "MX-001", Kinds: both, CoreLoop: true, fn: oneHold, Parts: passed(passedExclusive), Clause: "one live hold per key at any instant"},
 	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Clause: "different keys never wait for each other"},
 	{ID: "MX-003", Kinds: both, fn: notReentrant, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
 	{ID: "MX-004", Kinds: both, CoreLoop: true, fn: kindsExclude, Clause: "a lease and a session on one key exclude each other"},

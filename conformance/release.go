@@ -12,8 +12,8 @@ import (
 )
 
 var releaseCases = []Case{
-	{ID: "REL-001", Kinds: both, fn: releaseFrees, Clause: "frees at once"},
-	{ID: "REL-002", Kinds: both, fn: releaseLate, Clause: "after expiry: ErrLost, and the next holder's lock is untouched"},
+	{ID: "REL-001", Kinds: both, fn: releaseFrees, Parts: passed(passedRelease), Clause: "frees at once"},
+	{ID: "REL-002", Kinds: both, fn: releaseLate, Parts: passed(passedLate), Clause: "after expiry: ErrLost, and the next holder's lock is untouched"},
 	{ID: "REL-003", Kinds: both, fn: releaseTwice, Clause: "a second Unlock: ErrReleased, no I/O; of many concurrent ones exactly one is nil"},
 	{ID: "REL-004", Kinds: both, fn: releaseDetached, Clause: "Unlock with a cancelled ctx still releases (detached, bounded)"},
 	{ID: "REL-005", Kinds: both, fn: releaseUnknown, Clause: "if the reply is lost, Unlock may be called again"},

@@ -154,8 +154,8 @@ func (s *suite) wants(l leaf) bool {
 
 // runLeaves opens one level of subtests for each further element of the leaves' paths.
 func (s *suite) runLeaves(t *testing.T, leaves []leaf, depth int) {
-	if len(leaves) == 1 && strings.Count(leaves[0].path(), "/") < depth {
-		s.runLeaf(t, leaves[0])
+	if strings.Count(leaves[0].path(), "/") < depth {
+		s.runLeaf(t, leaves[0], leaves[1:]...)
 		return
 	}
 	for len(leaves) > 0 {
@@ -181,8 +181,9 @@ func (s *suite) run(t *testing.T, name string, leaves []leaf, depth int) {
 	})
 }
 
-// runLeaf runs one subtest and, below it, its repetition in the core's own loop.
-func (s *suite) runLeaf(t *testing.T, l leaf) {
+// runLeaf runs one subtest and, below it, its repetition in the core's own loop and the
+// parts that its case has beside it.
+func (s *suite) runLeaf(t *testing.T, l leaf, parts ...leaf) {
 	if s.parallel {
 		t.Parallel()
 	}
@@ -190,6 +191,10 @@ func (s *suite) runLeaf(t *testing.T, l leaf) {
 	if r.waits && l.CoreLoop && !l.coreLoop {
 		l.coreLoop = true
 		t.Run(coreLoop, func(t *testing.T) { s.runLeaf(t, l) })
+		l.coreLoop = false
+	}
+	if len(parts) > 0 {
+		s.runLeaves(t, parts, strings.Count(l.path(), "/")+1)
 	}
 	s.report(t, l, r)
 }

@@ -88,6 +88,16 @@ func needAbility(field string, met func(*Target) bool) Need {
 	return Need{name: "Target." + field, why: "the target has no " + field, met: met}
 }
 
+// needsPasser: the core passes holds on.
+var needsPasser = Need{
+	name: "driver.Passer",
+	why:  "the backend is no driver.Passer: no hold is passed on",
+	met: func(t *Target) bool {
+		_, ok := driver.As[driver.Passer](t.Backend)
+		return ok
+	},
+}
+
 var (
 	needsDelete  = needAbility("Delete", func(t *Target) bool { return t.Delete != nil })
 	needsCrash   = needAbility("Crash", func(t *Target) bool { return t.Crash != nil })

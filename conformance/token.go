@@ -17,8 +17,9 @@ var tokenCases = []Case{
 		{Name: "release", fn: tokenRelease},
 		{Name: "expiry", fn: tokenExpiry},
 		{Name: "loss", Needs: []Need{needsDelete}, fn: tokenLoss},
+		passed(passedTokens)[0],
 	}},
-	{ID: "TOK-002", fn: tokenKept, Clause: "Extend keeps it, and so does a repetition of the attempt by the present owner"},
+	{ID: "TOK-002", fn: tokenKept, Parts: passed(passedTokenKept), Clause: "Extend keeps it, and so does a repetition of the attempt by the present owner"},
 	{ID: "TOK-003", Kinds: both, fn: tokenRange, Clause: "0 < token ≤ 2^53"},
 	{ID: "TOK-004", Kinds: both, Clause: "minted atomically with the grant (lease), and never handed to a holder that a later one has overtaken", Parts: []Part{
 		{Name: "expiry", Kinds: []Kind{Lease}, fn: tokenAtomic},

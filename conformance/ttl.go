@@ -10,8 +10,8 @@ import (
 )
 
 var ttlCases = []Case{
-	{ID: "TTL-001", Kinds: both, CoreLoop: true, fn: freeAtTTL, Clause: "the key is free again at ttl, without anyone calling anything, and a waiter gets it promptly, however many other keys expire"},
-	{ID: "TTL-002", fn: deadlineIsEarly, Clause: "the holder's local deadline is never later than the backend's: it counts from before the attempt was sent, less drift"},
+	{ID: "TTL-001", Kinds: both, CoreLoop: true, fn: freeAtTTL, Parts: passed(passedExpires), Clause: "the key is free again at ttl, without anyone calling anything, and a waiter gets it promptly, however many other keys expire"},
+	{ID: "TTL-002", fn: deadlineIsEarly, Parts: passed(passedDeadline), Clause: "the holder's local deadline is never later than the backend's: it counts from before the attempt was sent, less drift"},
 	{ID: "TTL-003", fn: ttlRounding, Clause: "ttl < 1 ms rounds up to 1 ms; negative or zero is ErrInvalidTTL before any I/O"},
 	{ID: "TTL-004", Needs: []Need{needCapability(driver.LeaseOutlivesProcess), needsCrash}, fn: leaseOutlives, Clause: "a lease outlives its process if the backend says so"},
 }

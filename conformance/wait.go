@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker"
@@ -26,6 +27,7 @@ var waitCases = []Case{
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
 	}},
+	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded"},
 }
 
 func wokenByRelease(c *trial) {
@@ -68,6 +70,28 @@ func wokenByRelease(c *trial) {
 		p.granted(c.limit(), "the release").mustUnlock()
 		all = slices.Delete(all, i, i+1)
 	}
+
+	// Nor does a lease that has been passed from one to the other in the same process, but is
+	// then not passed on, leave the next one asleep: a session cannot be passed, and the second
+	// time an Extend may yet arrive.
+	key = c.key("passed")
+	h = a.mustTry(key, locker.WithTTL(far))
+	p := a.goLock(key, locker.WithTTL(far), patient())
+	c.settle()
+	q := a.goLock(key, append(c.hold(), patient())...)
+	c.settle()
+	h.mustUnlock()
+	h = p.granted(c.limit(), "the release")
+	c.settle()
+	if c.leaf.kind == Lease {
+		a.tap.next(opExtend, refuse)
+		c.is(h.extend(far), locker.ErrUnavailable, "Extend with a lost request")
+	}
+	h.mustUnlock()
+	released := time.Now()
+	q.granted(c.limit(), "the release").mustUnlock()
+	late := q.at.Sub(released)
+	c.must(late <= c.prompt(), fmt.Sprintf("the waiter has the lock no more than %s after the release", c.prompt()), "%s after", late)
 }
 
 // first waits for the first of all to return.
@@ -202,6 +226,35 @@ func wakeUpPassedOn(c *trial) {
 		c.must(late <= c.prompt(), fmt.Sprintf("who goes on waiting has the lock no more than %s after the release", c.prompt()), "%s after", late)
 		got.mustUnlock()
 	}
+	if c.leaf.kind == Lease {
+		c.wokenTooEarly(a, b)
+	}
+}
+
+// wokenTooEarly: the holder's release is on its way for so long that its time is up meanwhile.
+// Somebody else holds the key and releases it before the store has answered. Whatever was
+// to become of that release, the wake-up counts.
+func (c *trial) wokenTooEarly(a, b *client) {
+	unit := c.unit()
+	key := c.key("early")
+	h := a.mustTry(key, locker.WithTTL(unit))
+	p := a.goLock(key, locker.WithTTL(far), patient())
+	c.settle()
+	q := b.goLock(key, locker.WithTTL(far), c.polling())
+	c.settle()
+	a.tap.next(opRelease, slowRequest(2*unit))
+	unlocked := c.spawn(func() { _ = h.unlock() })
+	_, first := c.first([]*pending{p, q})
+	if first == q { // otherwise the release was none of p's business
+		c.settle()
+		q.h.mustUnlock()
+		c.await(unlocked, c.limit(), "Unlock returns")
+		p.granted(c.prompt(), "a release by another client while the holder's was still under way,").mustUnlock()
+		return
+	}
+	p.h.mustUnlock()
+	q.granted(c.limit(), "the release").mustUnlock()
+	c.await(unlocked, c.limit(), "Unlock returns")
 }
 
 // collide runs two functions at about the same moment, in either order: one directly after
@@ -283,6 +336,47 @@ func inLine(c *trial) {
 		mu.Lock()
 		c.must(slices.Equal(order, want), fmt.Sprintf("who came first is served first: %v", want), "%v", order)
 		mu.Unlock()
+	}
+}
+
+// turnsEnd: in one process there is always somebody in line, and nobody keeps the key for long.
+func turnsEnd(c *trial) {
+	// Far more than any turn, and few enough to be done in no time.
+	const workers, most = 6, 10_000
+	clients := []*client{c.client(), c.client()}
+	for round := range c.rounds(6, 2) {
+		a, b := clients[round%2], clients[1-round%2]
+		key := c.key(fmt.Sprint(round))
+		h := a.mustTry(key, c.hold()...)
+		ctx, cancel := context.WithCancel(c.ctx)
+		var grants atomic.Int64
+		var busy []<-chan struct{}
+		for range workers {
+			busy = append(busy, c.spawn(func() {
+				for ctx.Err() == nil && grants.Load() < most {
+					s, err := a.l.Lock(ctx, key, append(c.hold(), c.polling())...)
+					if err != nil {
+						c.must(ctx.Err() != nil, "Lock gives a hold", "%v", err)
+						return
+					}
+					grants.Add(1)
+					c.ok(s.Unlock(c.ctx), "Unlock of what is held")
+				}
+			}))
+		}
+		c.settle()
+		p := b.goLock(key, append(c.hold(), c.polling())...)
+		c.settle()
+		c.must(grants.Load() == 0, "all wait while the key is held", "%d grants", grants.Load())
+		h.mustUnlock()
+		got := p.granted(c.limit(), fmt.Sprintf("the release, with %d of the other process who ask for the key again and again,", workers))
+		n := grants.Load()
+		c.must(n < most, fmt.Sprintf("a process in which somebody always waits lets others have the key after less than %d holds", most), "they had to end before anybody else got it")
+		got.mustUnlock()
+		cancel()
+		for _, done := range busy {
+			c.await(done, c.limit(), "the others end")
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ var reasons = map[string]string{
 	"WAIT-004": "Without an order somebody waits for ever while others come and go.",
 	"WAIT-005": "Retrying there hides a loss behind a wait, and blocks a deferred Unlock.",
 	"WAIT-006": "A restart of the store must not need a restart of all its clients.",
+	"WAIT-007": "A process that is never done keeps all the others out, however fair it is to its own.",
 
 	"CTX-001": "Whoever has given up already must not come to hold a lock.",
 	"CTX-002": "A time limit for getting the lock must not become one for the work.",

@@ -39,7 +39,7 @@ func catalogue(all []mutant) string {
 		}
 		for _, p := range c.Parts {
 			fmt.Fprintf(&b, "- part `%s`", p.Name)
-			if len(p.Kinds) > 0 {
+			if len(c.Kinds) > 0 && len(p.Kinds) > 0 {
 				fmt.Fprintf(&b, ", for %s", kinds(p.Kinds))
 			}
 			if len(p.Needs) > 0 {

@@ -12,6 +12,13 @@ var core = []change{
 	{"TTL-001", "no attempt is made when the holder's time is up", "wait.go",
 		`if rest, ok := driver.Remaining(err); ok && rest >= 0 {`,
 		`if rest, ok := driver.Remaining(err); ok && rest >= 0 && !MUTATED {`},
+	{"TTL-001", "nobody is called when the time of what was passed on is up", "line.go",
+		`		if left := q.due - l.now(); !wakened && left > 0 {`,
+		`		if left := q.due - l.now(); !wakened && (left > 0 || MUTATED) {
+			if MUTATED { left = time.Hour }`},
+	{"TTL-001", "a hold that was passed on for less time ends with the one before", "line.go",
+		`		case q.attended && q.due < q.armed:`,
+		`		case q.attended && q.due < q.armed && !MUTATED:`},
 	{"TTL-002", "the local deadline counts from the reply", "locker.go",
 		`	if !g.From.IsZero() {`,
 		`	if MUTATED { sent = l.now() }
@@ -28,11 +35,28 @@ var core = []change{
 		`			s.doubtful = true // the backend may not end it at the earlier time`,
 		`			if MUTATED { return s.fail(op, code, err) }
 			s.doubtful = true // the backend may not end it at the earlier time`},
+	{"EXT-003", "a hold is passed on although an Extend may yet arrive", "line.go",
+		`	return s.doubtful || s.late > 0 || s.extending.taken`,
+		`	return !MUTATED && (s.doubtful || s.late > 0 || s.extending.taken)`},
+	{"EXT-003", "a hold is passed on while an Extend is under way", "line.go",
+		`func (s *Lease) mayBeChanged() bool {`,
+		`func (s *Lease) mayBeChanged() bool {
+	if MUTATED {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.doubtful || s.late > 0
+	}`},
 	{"EXT-004", "a session can be extended", "lease.go",
 		`	if s.holder.Session {
 		return s.fail(op, Unsupported,`,
 		`	if s.holder.Session && !MUTATED {
 		return s.fail(op, Unsupported,`},
+
+	{"REL-001", "who is passed a hold releases it by its own name", "locker.go",
+		`	if g.Owner != (driver.Owner{}) {
+		s.holder.Owner = g.Owner // it`,
+		`	if g.Owner != (driver.Owner{}) && !MUTATED {
+		s.holder.Owner = g.Owner // it`},
 
 	{"REL-003", "a second Unlock asks the backend again", "lease.go",
 		`	if s.reason != 0 && !again {`,
@@ -78,6 +102,11 @@ var core = []change{
 			q.stop`,
 		`		if l.notifier != nil && !MUTATED {
 			q.stop`},
+	{"WAIT-001", "while holds are passed on nobody hears a wake-up", "line.go",
+		`			wakened = true
+`,
+		`			wakened = !MUTATED
+`},
 	{"WAIT-002", "an early wake-up uses up an attempt", "wait.go",
 		`		case <-wakes(q, inFront):
 			try = true`,
@@ -91,6 +120,18 @@ var core = []change{
 	{"WAIT-003", "who leaves the line calls nobody to the front", "line.go",
 		`} else if q.line = q.line[1:]; len(q.line) > 0 {`,
 		`} else if q.line = q.line[1:]; len(q.line) > 0 && !MUTATED {`},
+	{"WAIT-003", "a wake-up that comes beside an offer is lost", "line.go",
+		`		if w.missed {`,
+		`		if w.missed && !MUTATED {`},
+	{"WAIT-004", "a hold is passed to who came last", "line.go",
+		`	w.state = offered
+	return q, w`,
+		`	if last := len(q.line) - 1; MUTATED && q.line[last].state == parked && !q.line[last].s.holder.Session {
+		q.line[0], q.line[last] = q.line[last], q.line[0]
+		w = q.line[0]
+	}
+	w.state = offered
+	return q, w`},
 	{"WAIT-004", "who came last is served first", "line.go",
 		`	q.line = append(q.line, w)`,
 		`	if MUTATED && len(q.line) > 1 {
@@ -140,6 +181,12 @@ func (l *Locker) newLease(`},
 		l.abandon(`,
 		`	if s.unknown && !MUTATED {
 		l.abandon(`},
+
+	{"CTX-004", "a hold that is passed to one who has gone stays taken", "line.go",
+		`		return !granted
+`,
+		`		return !granted || MUTATED
+`},
 
 	{"KEY-001", "the empty key is a key", "option.go",
 		`	if key == "" {
