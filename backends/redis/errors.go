@@ -33,6 +33,9 @@ func classify(ctx context.Context, err error) error {
 		case "WRONGTYPE", "LOCKSTEP":
 			return fmt.Errorf("%w: something else stands where the lock should: %w", driver.ErrUnsupported, err)
 		}
+		if strings.Contains(reply.Error(), "can't run this command") { // how a script says NOPERM
+			return fmt.Errorf("%w: the server's ACL does not allow it: %w", driver.ErrUnsupported, err)
+		}
 		if strings.Contains(reply.Error(), "unknown command") {
 			return fmt.Errorf("%w: the server lacks a command: %w", driver.ErrUnsupported, err)
 		}

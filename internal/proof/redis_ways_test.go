@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -303,6 +306,49 @@ func TestWithoutAnnouncements(t *testing.T) {
 				if err := next.Unlock(t.Context()); err != nil {
 					t.Error(err)
 				}
+			}
+		})
+	}
+}
+
+// The ACL that docs/configuration.md asks for is enough; without the commands for lines of
+// processes all works but their order.
+func TestACL(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := regexp.MustCompile(`(?m)^ACL SETUSER billing on >… (.+)$`).FindSubmatch(text)
+	if rules == nil {
+		t.Fatal("docs/configuration.md has no ACL SETUSER")
+	}
+	for name, without := range map[string][]string{"as documented": nil, "without lines": {"-zadd", "-zpopmin", "-zrem"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := redistest.Start(t, redistest.Process())
+			user := append([]string{"ACL", "SETUSER", "limited", "on", ">pass"}, strings.Fields(string(rules[1]))...)
+			srv.Do(t, append(user, without...)...)
+			c := redis.Config{Addrs: []string{srv.Addr()}, Username: "limited", Password: "pass", Validity: minValidity}
+			a, b := open(t, c, locker.Config{}), open(t, c, locker.Config{})
+			for _, opts := range [][]locker.Option{nil, {locker.WithTTL(time.Minute)}} {
+				var wg sync.WaitGroup
+				for i := range 16 {
+					wg.Go(func() {
+						for range 20 {
+							ctx, cancel := context.WithTimeout(t.Context(), 10*promptly)
+							lease, err := []*locker.Locker{a, b}[i%2].Lock(ctx, "k", opts...)
+							cancel()
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							if err := lease.Unlock(t.Context()); err != nil {
+								t.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
 			}
 		})
 	}

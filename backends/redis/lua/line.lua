@@ -39,9 +39,9 @@ do
     if not first[1] or first[1] == process then
       break
     end
-    local till = -tonumber(first[2])
-    if till < 0 then
-      till = now + ARGV[5] * 1000
+    local till, most = -tonumber(first[2]), now + ARGV[5] * 1000
+    if till < 0 or till > most then -- is called now, or was before the clock was set back
+      till = most
     end
     if now < till then
       redis.call('ZADD', line, string.format('%.0f', -till), first[1])
