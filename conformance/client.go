@@ -140,10 +140,13 @@ func (cl *client) goLockCtx(ctx context.Context, key string, opts ...locker.Opti
 	p := &pending{cl: cl, key: key}
 	ctx, p.stop = context.WithCancelCause(ctx)
 	cl.c.onClose(func(context.Context) { p.stop(nil) })
+	begun := make(chan struct{})
 	p.done = cl.c.spawn(func() {
+		close(begun)
 		p.h, p.err = cl.lock(ctx, key, opts...)
 		p.at = time.Now()
 	})
+	<-begun // a busy machine may take longer to begin than settle waits
 	return p
 }
 

@@ -52,8 +52,11 @@ type Passer interface {
 	// other processes get their turn (WAIT-007): it then returns a Grant without a token,
 	// having released h; r goes on waiting, and is woken as after any release.
 	//
-	// The error is that of Release(h), with a Grant without a token. After an error whose
-	// outcome is unknown the core releases h again; the store must not have heard of r.Owner.
+	// The error is that of Release(h), with a Grant without a token: what is over is not brought
+	// back. After an error whose outcome is unknown the core releases h again; the store must
+	// not have heard of r.Owner, nor may r.Hold be told anything. The core does not ask for a
+	// hold to be passed on while a request for it may yet reach the store, such as an Extend
+	// whose outcome is unknown.
 	Pass(ctx context.Context, h Holder, r Request) (Grant, error)
 }
 
