@@ -32,6 +32,10 @@ const (
 	excess = 5 * time.Millisecond
 	// patience is how long the others in line wait for the process whose turn it is, in ms.
 	patience = "10"
+	// soon is when a process that hears of no changes asks again after it got its place, in ms.
+	// The turn of the process before it is over by then, and the others still wait for it. By
+	// its polls alone it would come too late, time after time. (WAIT-007)
+	soon = "6"
 	// lineTTL is how long a line outlives the last attempt of anybody in it, in ms.
 	lineTTL = "60000"
 )
@@ -91,9 +95,13 @@ func (b *backend) passByServer(ctx context.Context, held *hold, h driver.Holder,
 // acquireInLine is acquire for one who waits.
 func (b *backend) acquireInLine(ctx context.Context, key, owner string, ttl time.Duration) (uint64, error) {
 	lock := b.layout.lockKey(key)
+	again := soon
+	if b.caps.Has.Has(driver.PromptLoss) {
+		again = "0"
+	}
 	token, err := b.grantOrRest(ctx, lineScript.Exec(ctx, b.client,
 		[]string{lock, b.layout.tokenKey(key), b.layout.lineKey(key)},
-		[]string{owner, millis(ttl), counterTTL, b.process, patience, lineTTL}))
+		[]string{owner, millis(ttl), counterTTL, b.process, patience, lineTTL, again}))
 	switch {
 	case errors.Is(err, driver.ErrUnsupported): // the line is what is refused: an ACL, or a key in its place
 		return b.acquireNow(ctx, key, owner, ttl)

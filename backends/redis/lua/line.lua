@@ -14,6 +14,8 @@
 -- ARGV[4]  the process
 -- ARGV[5]  how long the one that is called has, in ms
 -- ARGV[6]  the ttl of the line in ms
+-- ARGV[7]  when to come again after having got a place, in ms, if the server announces nothing
+--          to this process; otherwise '0'
 -- and those of acquire.lua, whose reply is this one's too.
 do
   local time = redis.call('TIME')
@@ -21,8 +23,12 @@ do
   local line, process = KEYS[3], ARGV[4]
 
   local function wait(rest)
-    redis.call('ZADD', line, 'NX', string.format('%.0f', now), process)
+    local new = redis.call('ZADD', line, 'NX', string.format('%.0f', now), process)
     redis.call('PEXPIRE', line, ARGV[6])
+    local soon = tonumber(ARGV[7])
+    if new == 1 and soon > 0 and soon < rest then
+      rest = soon
+    end
     return -rest - 1
   end
 
