@@ -77,7 +77,7 @@ func TestLive(t *testing.T) {
 	holds := make([]*Lease, 100)
 	for i := range holds {
 		holds[i] = &Lease{}
-		holds[i].holder.Owner.Seq = uint64(i)
+		holds[i].seq = uint64(i)
 		if !l.add(holds[i]) {
 			t.Fatal("refused")
 		}

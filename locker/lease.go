@@ -17,70 +17,110 @@ import (
 // A Lease is a promise with an end, and a process can sleep through that end. What
 // must not be done twice needs the [Lease.Token]: see the package comment.
 type Lease struct {
-	l      *Locker
-	holder driver.Holder
+	_ [0]func() // cannot be compared, only its address can
 
+	// A program may hold millions of these, and makes one in each Lock: what few of them
+	// need is in extra.
+	l     *Locker
+	key   string
+	token uint64
+	seq   uint64 // of the owner
+	ref   uint64 // the backend's
+
+	mu sync.Mutex
+	// deadline is on the Locker's clock. Until the grant it is the ttl that is asked for.
+	// 0 for a session.
+	deadline  time.Duration
+	extra     *extra // nil until needed
+	reason    Reason // 0 while held
+	session   bool
+	granted   bool // false while the Lock call is still under way
+	unknown   bool // an attempt's outcome is not known; belongs to the Lock call
+	announced bool // EventAcquired has been told
+	extending turn
+	releasing turn
+}
+
+// extra is what few leases in one process need, and most of those in a store elsewhere.
+type extra struct {
 	// prev and next are the Locker's list of live holds; its shard's mutex guards them.
 	prev, next *Lease
 
-	mu       sync.Mutex
-	deadline time.Duration // on the Locker's clock; 0 for a session
-	drift    float64       // the share of the ttl by which deadline is early; 0 for the default
-	timer    *time.Timer   // ends the hold at the deadline, where the backend does not
-	reason   Reason        // 0 while held
-	cause    error         // what the backend said of the loss
-	done     chan struct{} // made when somebody asks for it
-	onEnd    map[*watch]struct{}
+	drift float64     // the share of the ttl by which deadline is early; 0 for the default
+	timer *time.Timer // ends the hold at the deadline, where the backend does not
+	cause error       // what the backend said of the loss
+	done  chan struct{}
+	onEnd map[*watch]struct{}
 
-	ttl         time.Duration // as asked for; 0 for a session
 	attempts    int           // the repeated ones; see again
 	late        time.Duration // the smallest ttl of requests that may yet reach the store; 0 for none
 	doubtful    bool          // an Extend's outcome is not known: the deadline may be earlier than the backend's
-	unknown     bool          // an attempt's outcome is not known; belongs to the Lock call
-	granted     bool          // false while the Lock call is still under way
 	unconfirmed bool          // released, but the backend's answer never came
 	swept       bool          // the rest of an expired hold has been given back
-	announced   bool          // EventAcquired has been told
-	ending      *Event        // the hold's end, which came before that
-	extending   turn
-	releasing   turn
+	ending      *Event        // the hold's end, which came before EventAcquired was told
+	turned      chan struct{} // closed when a turn has been given back
 }
 
-// turn lets one operation at a time through. It allocates only when somebody has to
-// wait, and whoever waits can give up. Lease.mu guards it.
-type turn struct {
-	taken bool
-	left  chan struct{}
+// nothing is the extra of a lease that has none, to be read only.
+var nothing extra
+
+// seldom is s.extra to read.
+func (s *Lease) seldom() *extra {
+	if s.extra == nil {
+		return &nothing
+	}
+	return s.extra
 }
 
-// take waits for the turn, with mu held before and after.
-func (t *turn) take(ctx context.Context, mu *sync.Mutex) error {
-	for t.taken {
-		if t.left == nil {
-			t.left = make(chan struct{})
+// own is s.extra to write.
+func (s *Lease) own() *extra {
+	if s.extra == nil {
+		s.extra = new(extra)
+	}
+	return s.extra
+}
+
+func (s *Lease) holder() driver.Holder {
+	return driver.Holder{
+		Key: s.key, Owner: s.owner(), Token: s.token, Ref: s.ref, Session: s.session,
+	}
+}
+
+func (s *Lease) owner() driver.Owner { return driver.Owner{Instance: s.l.instance, Seq: s.seq} }
+
+// turn says whether an operation that goes one at a time is under way. Lease.mu guards it.
+type turn bool
+
+// take waits for the turn t of s, with mu held before and after. It allocates only when it
+// has to wait, and whoever waits can give up.
+func (s *Lease) take(ctx context.Context, t *turn) error {
+	for *t {
+		x := s.own()
+		if x.turned == nil {
+			x.turned = make(chan struct{})
 		}
-		left := t.left
-		mu.Unlock()
+		turned := x.turned
+		s.mu.Unlock()
 		var err error
 		select {
-		case <-left:
+		case <-turned:
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
-		mu.Lock()
+		s.mu.Lock()
 		if err != nil {
 			return err
 		}
 	}
-	t.taken = true
+	*t = true
 	return nil
 }
 
-func (t *turn) give() {
-	t.taken = false
-	if t.left != nil {
-		close(t.left)
-		t.left = nil
+func (s *Lease) give(t *turn) {
+	*t = false
+	if x := s.extra; x != nil && x.turned != nil {
+		close(x.turned)
+		x.turned = nil
 	}
 }
 
@@ -96,7 +136,7 @@ func (s *Lease) Key() string {
 	if s == nil {
 		return ""
 	}
-	return s.holder.Key
+	return s.key
 }
 
 // Token is the fencing token: greater than that of every earlier hold of this key
@@ -109,16 +149,16 @@ func (s *Lease) Token() uint64 {
 	if s == nil {
 		return 0
 	}
-	return s.holder.Token
+	return s.token
 }
 
 // Session says whether this is a session rather than a lease with a ttl.
-func (s *Lease) Session() bool { return s != nil && s.holder.Session }
+func (s *Lease) Session() bool { return s != nil && s.session }
 
 // Deadline is when the hold ends for this process, never later than for the backend
 // (TTL-002). ok is false for a session, which has no deadline of its own.
 func (s *Lease) Deadline() (deadline time.Time, ok bool) {
-	if s == nil || s.l == nil || s.holder.Session {
+	if s == nil || s.l == nil || s.session {
 		return time.Time{}, false
 	}
 	s.mu.Lock()
@@ -135,13 +175,13 @@ func (s *Lease) Done() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checkDeadline()
-	if s.done == nil {
+	if s.seldom().done == nil {
 		if s.reason != 0 {
 			return closedChan
 		}
-		s.done = make(chan struct{})
+		s.own().done = make(chan struct{})
 	}
-	return s.done
+	return s.extra.done
 }
 
 // Err is nil while the hold lasts, and afterwards an *Error whose Reason says why it
@@ -189,14 +229,14 @@ func (s *Lease) Context(parent context.Context) (ctx context.Context, cancel con
 		cancelCause(s.ended("hold"))
 		return ctx, func() {}
 	}
-	w := &watch{cancelCause}
-	if s.onEnd == nil {
-		s.onEnd = make(map[*watch]struct{})
+	w, x := &watch{cancelCause}, s.own()
+	if x.onEnd == nil {
+		x.onEnd = make(map[*watch]struct{})
 	}
-	s.onEnd[w] = struct{}{}
+	x.onEnd[w] = struct{}{}
 	return ctx, func() {
 		s.mu.Lock()
-		delete(s.onEnd, w)
+		delete(x.onEnd, w)
 		s.mu.Unlock()
 		cancelCause(context.Canceled)
 	}
@@ -233,7 +273,7 @@ func (s *Lease) Extend(ctx context.Context, d time.Duration) error {
 	if ctx == nil {
 		return s.fail(op, InvalidArgument, errNilContext)
 	}
-	if s.holder.Session {
+	if s.session {
 		return s.fail(op, Unsupported, errors.New("a session has no ttl to extend"))
 	}
 	if err := checkTTL(d); err != nil {
@@ -245,7 +285,7 @@ func (s *Lease) Extend(ctx context.Context, d time.Duration) error {
 	}
 	err := s.extend(ctx, d)
 	if s.l.observed() {
-		s.l.emit(ctx, Event{Kind: EventExtended, Key: s.holder.Key, Token: s.holder.Token, TTL: d, Err: err})
+		s.l.emit(ctx, Event{Kind: EventExtended, Key: s.key, Token: s.token, TTL: d, Err: err})
 	}
 	return err
 }
@@ -254,10 +294,10 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	const op = "extend"
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.extending.take(ctx, &s.mu); err != nil {
+	if err := s.take(ctx, &s.extending); err != nil {
 		return s.fail(op, Canceled, ctxError(ctx))
 	}
-	defer s.extending.give()
+	defer s.give(&s.extending)
 	if s.checkDeadline(); s.reason != 0 {
 		return s.ended(op)
 	}
@@ -268,12 +308,14 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 
 	sent := s.l.now()
 	s.mu.Unlock()
-	grant, err := s.l.backend.Extend(ctx, s.holder, d)
+	grant, err := s.l.backend.Extend(ctx, s.holder(), d)
 	s.mu.Lock()
 
 	if err == nil && s.reason == 0 {
-		s.doubtful = s.late > 0 && s.late < grant.TTL
-		s.setDeadline(s.l.localDeadline(sent, s.believable(grant.TTL), s.drift))
+		if late := s.seldom().late; late > 0 {
+			s.extra.doubtful = late < grant.TTL
+		}
+		s.setDeadline(s.l.localDeadline(sent, s.believable(grant.TTL), s.seldom().drift))
 		s.checkDeadline() // the answer may have taken longer than d
 	}
 	switch {
@@ -281,7 +323,7 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 		// The hold has ended meanwhile, and stays ended. What the backend may have been
 		// given until a later deadline is given back rather than left to run out.
 		if (err == nil || codeOf(err) == Unavailable) && s.reason != ReasonReleased && s.reason != ReasonClosed {
-			s.l.abandon(s.holder, d)
+			s.l.abandon(s.holder(), d)
 		}
 		return s.ended(op)
 	case err == nil:
@@ -292,9 +334,9 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	default:
 		code := codeOf(err)
 		if code == Unavailable {
-			s.doubtful = true // the backend may not end it at the earlier time
+			s.own().doubtful = true // the backend may not end it at the earlier time
 			s.mayComeLate(d)
-			s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.drift)))
+			s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift)))
 			err = withContext(ctx, err)
 		}
 		return s.fail(op, code, err)
@@ -321,6 +363,12 @@ func (s *Lease) Unlock(ctx context.Context) error {
 	if ctx == nil {
 		return s.fail(op, InvalidArgument, errNilContext)
 	}
+	if s.l.local != nil {
+		if err, ended := s.unlockHere(ctx); ended {
+			s.tellRelease(ctx, ReasonReleased, err)
+			return err
+		}
+	}
 	ctx, cancel := lasting(ctx)
 	defer cancel()
 	err, ended := s.unlock(ctx)
@@ -328,6 +376,30 @@ func (s *Lease) Unlock(ctx context.Context) error {
 		s.tellRelease(ctx, ReasonReleased, err)
 	}
 	return err
+}
+
+// unlockHere is unlock for a live hold of a backend in this process, whose Release takes no
+// time: nobody has to be kept waiting for its answer. It does nothing, and ended is
+// false, for a hold that has ended already.
+func (s *Lease) unlockHere(ctx context.Context) (err error, ended bool) {
+	h := s.holder()
+	s.mu.Lock()
+	if !s.session {
+		h.At = s.l.now()
+	}
+	if s.checkDeadlineAt(h.At); s.reason != 0 {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.end(ReasonReleased, nil)
+	s.mu.Unlock()
+	err = s.l.backend.Release(ctx, h)
+	if err == nil || errors.Is(err, driver.ErrClosed) {
+		return nil, true // with Close the backend has freed everything
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered(ctx, err, false), true
 }
 
 // lasting is ctx or, if that has ended, one that lasts for releaseTimeout.
@@ -343,19 +415,20 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 	const op = "unlock"
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.releasing.take(ctx, &s.mu); err != nil {
+	if err := s.take(ctx, &s.releasing); err != nil {
 		return s.fail(op, Unavailable, fmt.Errorf("another Unlock is still waiting for the backend: %w", ctxError(ctx))), false
 	}
-	defer s.releasing.give()
+	defer s.give(&s.releasing)
 
 	s.checkDeadline()
-	again := s.unconfirmed
+	again := s.seldom().unconfirmed
 	if s.reason != 0 && !again {
-		if (s.reason == ReasonExpired && (s.doubtful || s.l.keepsTime(s)) || s.reason == ReasonUnreachable) && !s.swept {
+		x := s.seldom()
+		if (s.reason == ReasonExpired && (x.doubtful || s.l.keepsTime(s)) || s.reason == ReasonUnreachable) && !x.swept {
 			// This process stopped believing in the hold before the backend did (the
 			// drift allowance): give back what is left. The answer changes nothing.
-			s.swept = true
-			s.l.abandon(s.holder, 0)
+			s.own().swept = true
+			s.l.abandon(s.holder(), 0)
 		}
 		return s.ended(op), false
 	}
@@ -373,31 +446,56 @@ func (s *Lease) unlock(ctx context.Context) (err error, ended bool) {
 	err = s.l.release(ctx, s, !again)
 	s.mu.Lock()
 
+	return s.answered(ctx, err, again), !again
+}
+
+// answered is what Unlock makes of the backend's answer err, with mu held. again says that
+// it was not the first request.
+func (s *Lease) answered(ctx context.Context, err error, again bool) error {
+	const op = "unlock"
 	switch {
 	case err == nil:
-		s.unconfirmed = false
-		return nil, !again
-	case errors.Is(err, driver.ErrLost):
-		s.unconfirmed = false
-		if again && (s.holder.Session || s.l.now() < s.deadline) {
-			return nil, false // the earlier call's release, whose answer was lost, did it
+		if again {
+			s.extra.unconfirmed = false
 		}
-		return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: Lost, Reason: reasonOf(err), Err: err}, !again
+		return nil
+	case errors.Is(err, driver.ErrLost):
+		if again {
+			s.extra.unconfirmed = false
+			if s.session || s.l.now() < s.deadline {
+				return nil // the earlier call's release, whose answer was lost, did it
+			}
+		}
+		return &Error{Op: op, Key: s.key, Backend: s.l.caps.Name, Code: Lost, Reason: reasonOf(err), Err: err}
 	default:
 		code := codeOf(err)
 		if code == Unavailable {
 			err = withContext(ctx, err)
 		}
 		if !again {
-			s.unconfirmed = true
-			s.l.abandon(s.holder, s.left())
+			s.own().unconfirmed = true
+			s.l.abandon(s.holder(), s.left())
 		}
-		return s.fail(op, code, err), !again
+		return s.fail(op, code, err)
 	}
 }
 
 // listener is the side of a Lease that the backend sees.
 type listener Lease
+
+// holdsOf finds the leases behind their listeners.
+func holdsOf(listeners []driver.Listener) []*Lease {
+	holds := make([]*Lease, 0, len(listeners))
+	for _, n := range listeners {
+		switch n := n.(type) {
+		case *listener:
+			holds = append(holds, (*Lease)(n))
+		case *repeat:
+			holds = append(holds, n.s)
+		}
+	}
+	return holds
+}
 
 // Lost implements driver.Listener.
 func (n *listener) Lost(cause error) { (*Lease)(n).lost(0, cause) }
@@ -416,46 +514,71 @@ func (r *repeat) Lost(cause error) { r.s.lost(r.n, cause) }
 func (s *Lease) again() driver.Listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.attempts++
-	s.reason, s.cause = 0, nil
-	return &repeat{s, s.attempts}
+	x := s.own()
+	x.attempts++
+	s.reason, x.cause = 0, nil
+	return &repeat{s, x.attempts}
 }
 
 func (s *Lease) lost(attempt int, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason == 0 && s.attempts == attempt {
+	if s.reason == 0 && s.seldom().attempts == attempt {
 		s.end(reasonOf(cause), cause)
 	}
+}
+
+// refused notes that an attempt was answered with err.
+func (s *Lease) refused(err error) error {
+	if codeOf(err) == Unavailable {
+		s.unknown = true
+		if !s.session {
+			s.mayComeLate(s.asked())
+		}
+	}
+	return err
 }
 
 // The functions below are called with mu held.
 
 // checkDeadline ends a hold whose time is up, whether or not a timer has noticed.
 func (s *Lease) checkDeadline() {
-	if s.reason == 0 && s.granted && !s.holder.Session && s.l.now() >= s.deadline {
+	if s.reason == 0 && !s.session {
+		s.checkDeadlineAt(s.l.now())
+	}
+}
+
+func (s *Lease) checkDeadlineAt(now time.Duration) {
+	if s.reason == 0 && s.granted && !s.session && now >= s.deadline {
 		s.end(ReasonExpired, nil)
 	}
 }
 
 // end is the one place where a hold ends.
 func (s *Lease) end(r Reason, cause error) {
-	s.reason, s.cause = r, cause
-	if s.timer != nil {
-		s.timer.Stop()
+	s.reason = r
+	if cause != nil && r != ReasonExpired {
+		s.own().cause = cause
 	}
-	if s.done != nil {
-		close(s.done)
-	}
-	if len(s.onEnd) > 0 {
-		err := s.ended("hold")
-		for w := range s.onEnd {
-			w.cancel(err)
+	if x := s.extra; x != nil {
+		if x.timer != nil {
+			x.timer.Stop()
 		}
-		s.onEnd = nil
+		if x.done != nil {
+			close(x.done)
+		}
+		if len(x.onEnd) > 0 {
+			err := s.ended("hold")
+			for w := range x.onEnd {
+				w.cancel(err)
+			}
+			x.onEnd = nil
+		}
 	}
 	if s.granted {
-		s.l.live.remove(s)
+		if s.l.local == nil {
+			s.l.live.remove(s)
+		}
 		if r != ReasonReleased && r != ReasonClosed {
 			s.tellLoss()
 		}
@@ -466,12 +589,12 @@ func (s *Lease) tellLoss() {
 	if !s.l.observed() {
 		return
 	}
-	e := Event{Kind: EventLost, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session,
+	e := Event{Kind: EventLost, Key: s.key, Token: s.token, Session: s.session,
 		Reason: s.reason, Err: s.ended("hold")}
 	if s.announced {
 		s.l.emitLost(e)
 	} else {
-		s.ending = &e
+		s.own().ending = &e
 	}
 }
 
@@ -480,11 +603,11 @@ func (s *Lease) tellRelease(ctx context.Context, r Reason, err error) {
 	if !s.l.observed() {
 		return
 	}
-	e := Event{Kind: EventReleased, Key: s.holder.Key, Token: s.holder.Token, Session: s.holder.Session, Reason: r, Err: err}
+	e := Event{Kind: EventReleased, Key: s.key, Token: s.token, Session: s.session, Reason: r, Err: err}
 	s.mu.Lock()
 	first := !s.announced
 	if first {
-		s.ending = &e
+		s.own().ending = &e
 	}
 	s.mu.Unlock()
 	if !first {
@@ -498,37 +621,44 @@ func (s *Lease) told() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.announced = true
-	if s.ending != nil {
-		s.l.emitLost(*s.ending)
-		s.ending = nil
+	if x := s.extra; x != nil && x.ending != nil {
+		s.l.emitLost(*x.ending)
+		x.ending = nil
 	}
 }
 
 func (s *Lease) ended(op string) error {
 	e := endings[s.reason]
-	err := e.err
+	err, cause := e.err, s.seldom().cause
 	switch {
-	case s.cause == nil || s.reason == ReasonExpired:
+	case cause == nil:
 	case s.reason == ReasonUnreachable:
 		// Not ErrUnavailable, which would say that the hold goes on (ERR-002).
-		err = fmt.Errorf("%w: %v", err, s.cause)
+		err = fmt.Errorf("%w: %v", err, cause)
 	default:
-		err = s.cause
+		err = cause
 	}
-	return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: e.code, Reason: s.reason, Err: err}
+	return &Error{Op: op, Key: s.key, Backend: s.l.caps.Name, Code: e.code, Reason: s.reason, Err: err}
 }
 
 func (s *Lease) fail(op string, code Code, err error) error {
-	return &Error{Op: op, Key: s.holder.Key, Backend: s.l.caps.Name, Code: code, Err: err}
+	return &Error{Op: op, Key: s.key, Backend: s.l.caps.Name, Code: code, Err: err}
 }
 
+// setDeadline does nothing for a session, which has none.
 func (s *Lease) setDeadline(d time.Duration) {
+	if s.session {
+		return
+	}
 	s.deadline = d
-	if s.doubtful || s.l.keepsTime(s) {
-		if left := d - s.l.now(); s.timer == nil {
-			s.timer = time.AfterFunc(left, s.onTimer)
+	if s.extra == nil {
+		return // the backend keeps the time
+	}
+	if s.extra.doubtful || s.l.keepsTime(s) {
+		if left, x := d-s.l.now(), s.extra; x.timer == nil {
+			x.timer = time.AfterFunc(left, s.onTimer)
 		} else {
-			s.timer.Reset(left)
+			x.timer.Reset(left)
 		}
 	}
 }
@@ -539,35 +669,38 @@ func (s *Lease) onTimer() {
 	s.checkDeadline() // not yet, if an Extend came between
 }
 
-// longest is how long the backend may hold the key after a grant.
+// asked is the ttl of a Lock that is still under way; 0 for a session.
+func (s *Lease) asked() time.Duration { return s.deadline }
+
+// longest is how long the backend may hold the key after a grant to that Lock.
 func (s *Lease) longest() time.Duration {
-	if s.holder.Session {
+	if s.session {
 		return s.l.caps.SessionValidity
 	}
-	return s.ttl
+	return s.asked()
 }
 
 // mayComeLate notes a request whose outcome is unknown. What a client wrote on a connection
 // that then broke can reach the store after what it sent on the next one, and would then
 // make the hold end ttl from that moment.
 func (s *Lease) mayComeLate(ttl time.Duration) {
-	if s.late == 0 || ttl < s.late {
-		s.late = ttl
+	if x := s.own(); x.late == 0 || ttl < x.late {
+		x.late = ttl
 	}
 }
 
 // believable is how much of a granted ttl may be believed in: no more than what a late
 // request would leave of it, at whatever moment it came.
 func (s *Lease) believable(ttl time.Duration) time.Duration {
-	if s.late > 0 {
-		return min(ttl, s.late)
+	if late := s.seldom().late; late > 0 {
+		return min(ttl, late)
 	}
 	return ttl
 }
 
 // left is how long the backend may still hold the key for us.
 func (s *Lease) left() time.Duration {
-	if s.holder.Session {
+	if s.session {
 		return s.l.caps.SessionValidity
 	}
 	return s.deadline - s.l.now()

@@ -66,7 +66,7 @@ func (q *queues) busy(key string) bool {
 }
 
 func (l *Locker) join(s *Lease, first error) (*queue, *waiting) {
-	qs, key := &l.queues, s.holder.Key
+	qs, key := &l.queues, s.key
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	q := qs.m[key]
@@ -193,10 +193,11 @@ func (q *queue) setObstacle(qs *queues, err error) {
 // release frees what s holds, for Unlock, or passes it to the first one in line. The error
 // is that of s's release alone. first is false for one whose outcome was unknown before.
 func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
-	if l.passer == nil || !first || s.holder.Session || s.mayBeChanged() {
-		return l.backend.Release(ctx, s.holder)
+	if l.passer == nil || !first || s.session || s.mayBeChanged() {
+		return l.backend.Release(ctx, s.holder())
 	}
-	h, left := s.holder, time.Duration(0)
+	own := s.holder()
+	h, left := own, time.Duration(0)
 	err, done := error(nil), false
 	for !done {
 		q, w := l.offer(h.Key)
@@ -206,7 +207,7 @@ func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 		}
 		sent := l.now()
 		var g driver.Grant
-		g, err = l.passer.Pass(ctx, h, driver.Request{Key: h.Key, Owner: w.s.holder.Owner, TTL: w.s.ttl, Hold: (*listener)(w.s)})
+		g, err = l.passer.Pass(ctx, h, driver.Request{Key: h.Key, Owner: w.s.owner(), TTL: w.s.asked(), Hold: (*listener)(w.s)})
 		if !g.From.IsZero() {
 			sent = g.From.Sub(l.epoch)
 		}
@@ -215,7 +216,7 @@ func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 			h, left = w.s.passedAs(g), g.TTL
 		}
 	}
-	if h == s.holder {
+	if h == own {
 		return err
 	}
 	if err != nil && codeOf(err) == Unavailable {
@@ -229,12 +230,12 @@ func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 func (s *Lease) mayBeChanged() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.doubtful || s.late > 0 || s.extending.taken
+	return s.seldom().doubtful || s.seldom().late > 0 || bool(s.extending)
 }
 
 // passedAs is s's hold if it was given g: the store may know it by another owner.
 func (s *Lease) passedAs(g driver.Grant) driver.Holder {
-	h := s.holder
+	h := s.holder()
 	h.Token = g.Token
 	if g.Owner != (driver.Owner{}) {
 		h.Owner = g.Owner
@@ -251,7 +252,7 @@ func (l *Locker) offer(key string) (*queue, *waiting) {
 		return nil, nil
 	}
 	w := q.line[0]
-	if w.state != parked || w.s.holder.Session || w.s.unknown {
+	if w.state != parked || w.s.session || w.s.unknown {
 		return nil, nil
 	}
 	w.state = offered

@@ -2,8 +2,9 @@ package locker
 
 import "sync"
 
-// live is the list of a Locker's holds, so that Close can end them. It is sharded,
-// because every Lock and Unlock passes through it.
+// live is the list of a Locker's holds, so that Close can end them; unless the backend is a
+// driver.Local, which knows them itself. It is sharded, because every Lock and Unlock passes
+// through it.
 type live struct {
 	shards [16]liveShard
 }
@@ -16,7 +17,7 @@ type liveShard struct {
 }
 
 func (l *live) shard(s *Lease) *liveShard {
-	return &l.shards[s.holder.Owner.Seq%uint64(len(l.shards))]
+	return &l.shards[s.seq/stripes%uint64(len(l.shards))] // not by the stripe: many keys may share one
 }
 
 // add reports false when Close has begun.
@@ -27,9 +28,10 @@ func (l *live) add(s *Lease) bool {
 	if sh.shut {
 		return false
 	}
-	s.next = sh.head
-	if s.next != nil {
-		s.next.prev = s
+	x := s.own()
+	x.next = sh.head
+	if x.next != nil {
+		x.next.extra.prev = s
 	}
 	sh.head = s
 	return true
@@ -39,18 +41,19 @@ func (l *live) remove(s *Lease) {
 	sh := l.shard(s)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	x := s.extra
 	switch {
-	case s.prev != nil:
-		s.prev.next = s.next
+	case x.prev != nil:
+		x.prev.extra.next = x.next
 	case sh.head == s:
-		sh.head = s.next
+		sh.head = x.next
 	default:
 		return // taken by shut
 	}
-	if s.next != nil {
-		s.next.prev = s.prev
+	if x.next != nil {
+		x.next.extra.prev = x.prev
 	}
-	s.prev, s.next = nil, nil
+	x.prev, x.next = nil, nil
 }
 
 // shut empties the list for good and returns what was on it.
@@ -61,8 +64,8 @@ func (l *live) shut() []*Lease {
 		sh.mu.Lock()
 		sh.shut = true
 		for s := sh.head; s != nil; {
-			next := s.next
-			s.prev, s.next = nil, nil
+			next := s.extra.next
+			s.extra.prev, s.extra.next = nil, nil
 			all = append(all, s)
 			s = next
 		}

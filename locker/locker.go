@@ -23,6 +23,7 @@ type Locker struct {
 	backend  driver.Backend
 	caps     driver.Capabilities
 	waiter   driver.Waiter   // nil: the core waits
+	local    driver.Local    // nil: the store may be slow, or elsewhere
 	notifier driver.Notifier // nil: by its timer alone
 	passer   driver.Passer   // nil: a hold is released before the next one is granted
 
@@ -32,10 +33,10 @@ type Locker struct {
 	epoch    time.Time // where the Locker's clock begins
 
 	instance [16]byte
-	seq      atomic.Uint64
+	seq      sequence
 
-	live       live
-	ops        gate // calls under way that use the backend
+	live       live // of a backend that is not local
+	ops        gate // calls under way that use the backend; of a local one, those that are not quick
 	background gate // clean-ups and notices under way
 	losses     losses
 	cleanups   cleanups
@@ -75,6 +76,9 @@ func New(b driver.Backend, cfg Config) (*Locker, error) {
 	l.waiter, _ = driver.As[driver.Waiter](b)
 	l.notifier, _ = driver.As[driver.Notifier](b)
 	l.passer, _ = driver.As[driver.Passer](b)
+	if l.local, _ = driver.As[driver.Local](b); l.local != nil {
+		l.epoch = l.local.Epoch()
+	}
 	l.closing, l.endWaits = context.WithCancelCause(context.Background())
 	l.ops.open()
 	l.background.open()
@@ -162,10 +166,12 @@ func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, op
 	if ctx == nil {
 		return nil, l.fail(op, key, InvalidArgument, errNilContext)
 	}
-	set, bad := l.defaults.with(opts)
-	if bad != nil {
-		bad.Op, bad.Key, bad.Backend = op, key, l.caps.Name
-		return nil, bad
+	set := l.defaults
+	if len(opts) > 0 {
+		if bad := set.change(opts); bad != nil {
+			bad.Op, bad.Key, bad.Backend = op, key, l.caps.Name
+			return nil, bad
+		}
 	}
 	if prefix {
 		full, err := joinKey(op, set.namespace, key)
@@ -179,47 +185,74 @@ func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, op
 	if ctx.Err() != nil {
 		return nil, l.fail(op, key, Canceled, ctxError(ctx))
 	}
-	if !l.ops.enter() {
-		return nil, l.fail(op, key, Closed, nil)
+	if l.local == nil {
+		if !l.ops.enter() {
+			return nil, l.fail(op, key, Closed, nil)
+		}
+		defer l.ops.leave()
 	}
-	defer l.ops.leave()
 
 	var began time.Duration
 	if l.observed() {
 		began = l.now() // nobody else asks how long it took, and reading the clock takes its time
 	}
-	s := l.newLease(key, set)
+	s := l.newLease(key, set.ttl, set.drift)
+	if !wait {
+		set.retry.Attempts = 0
+	}
+	var waited bool
 	var err error
-	if waited := false; wait && set.retry.Attempts != 0 {
+	switch {
+	case l.local != nil:
+		waited, err = l.acquireHere(ctx, s, &set.retry)
+	case set.retry.Attempts != 0:
 		waited, err = l.acquireOrWait(ctx, s, set.retry)
-		if err != nil {
-			l.giveUp(s)
-			err = l.lockError(ctx, op, key, err)
-			if waited && l.observed() {
-				l.emit(ctx, Event{Kind: EventWaited, Key: key, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began, Err: err})
-			}
-			return nil, err
-		}
-	} else if err = l.attempt(ctx, s, l.backend.Acquire, false); err != nil {
+	default:
+		err = l.attempt(ctx, s, l.backend.Acquire, false)
+	}
+	if err != nil {
 		l.giveUp(s)
-		return nil, l.lockError(ctx, op, key, err)
+		err = l.lockError(ctx, op, key, err)
+		if waited && set.retry.Attempts != 0 && l.observed() {
+			l.emit(ctx, Event{Kind: EventWaited, Key: key, Session: s.session, TTL: set.ttl, Waited: l.now() - began, Err: err})
+		}
+		return nil, err
 	}
 	if l.observed() {
-		l.emit(ctx, Event{Kind: EventAcquired, Key: key, Token: s.holder.Token, Session: s.holder.Session, TTL: set.ttl, Waited: l.now() - began})
+		l.emit(ctx, Event{Kind: EventAcquired, Key: key, Token: s.token, Session: s.session, TTL: set.ttl, Waited: l.now() - began})
 		s.told()
 	}
 	return s, nil
 }
 
-func (l *Locker) newLease(key string, set settings) *Lease {
-	return &Lease{
-		l: l, drift: set.drift, ttl: set.ttl,
-		holder: driver.Holder{
-			Key:     key,
-			Owner:   driver.Owner{Instance: l.instance, Seq: l.seq.Add(1)},
-			Session: set.ttl == 0,
-		},
+func (l *Locker) newLease(key string, ttl time.Duration, drift float64) *Lease {
+	var s *Lease
+	if l.local != nil && drift == 0 {
+		s = new(Lease)
+	} else { // it will need its extra: one allocation for both
+		both := new(struct {
+			Lease
+			extra
+		})
+		both.Lease.extra, both.extra.drift = &both.extra, drift
+		s = &both.Lease
 	}
+	s.l, s.key, s.seq, s.deadline, s.session = l, key, l.seq.next(key), ttl, ttl == 0
+	return s
+}
+
+// sequence hands out numbers, none of them twice. It is striped by key, because a
+// single counter would be a cache line that all processors want in every Lock.
+type sequence [stripes]struct {
+	_ [120]byte // a cache line each, and none that holds what every Lock reads; they are fetched in pairs
+	atomic.Uint64
+}
+
+const stripes = 16
+
+func (q *sequence) next(key string) uint64 {
+	stripe := uint64(key[len(key)-1]^key[len(key)/2]) % stripes
+	return q[stripe].Add(1)*stripes + stripe
 }
 
 // attempt calls the backend once, through its Acquire or its Wait, and makes s a hold
@@ -232,46 +265,59 @@ func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Con
 		hold = s.again()
 	}
 	sent := l.now()
-	g, err := acquire(ctx, driver.Request{Key: s.holder.Key, Owner: s.holder.Owner, TTL: s.ttl, Hold: hold, Waiting: waiting})
+	g, err := acquire(ctx, driver.Request{Key: s.key, Owner: s.owner(), TTL: s.asked(), Hold: hold, Sent: sent, Waiting: waiting})
 	if err != nil {
-		if codeOf(err) == Unavailable {
-			s.unknown = true
-			if s.ttl > 0 {
-				s.mayComeLate(s.ttl)
-			}
-		}
-		return err
+		return s.refused(err)
 	}
-	if !g.From.IsZero() {
-		sent = g.From.Sub(l.epoch)
+	return l.grant(s, &g, sent)
+}
+
+// attemptHere is the first attempt on a local backend: the same, without what a pair of Lock
+// and Unlock that takes 200 ns would feel.
+func (l *Locker) attemptHere(ctx context.Context, s *Lease, wait bool) (err error) {
+	var sent time.Duration
+	if !s.session {
+		sent = l.now()
 	}
-	return l.grant(s, g, sent)
+	r := driver.Request{Key: s.key, Owner: s.owner(), TTL: s.asked(), Hold: (*listener)(s), Sent: sent}
+	var g driver.Grant
+	if wait {
+		g, err = l.waiter.Wait(ctx, r)
+	} else {
+		g, err = l.backend.Acquire(ctx, r)
+	}
+	if err != nil {
+		return s.refused(err)
+	}
+	return l.grant(s, &g, sent)
 }
 
 // grant turns what the backend granted into a live hold.
-func (l *Locker) grant(s *Lease, g driver.Grant, sent time.Duration) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unknown = false
-	s.holder.Token = g.Token
-	if g.Owner != (driver.Owner{}) {
-		s.holder.Owner = g.Owner // it was passed on, and the store knows it by this name
+func (l *Locker) grant(s *Lease, g *driver.Grant, sent time.Duration) error {
+	if !g.From.IsZero() {
+		sent = g.From.Sub(l.epoch)
 	}
-	deadline := l.localDeadline(sent, g.TTL, s.drift)
+	deadline := l.localDeadline(sent, g.TTL, s.seldom().drift)
+	s.mu.Lock()
+	s.unknown = false
+	s.token, s.ref = g.Token, g.Ref
+	if g.Owner != (driver.Owner{}) {
+		s.seq = g.Owner.Seq // it was passed on, and the store knows it by this name
+	}
 	switch {
-	case s.reason != 0: // the backend announced its loss already
-	case !s.holder.Session && l.now() >= deadline:
+	case s.reason != 0: // the backend announced its loss already, or Close came between
+	case !s.session && l.local == nil && l.now() >= deadline: // a local one takes no time
 		s.reason = ReasonExpired
-	case !l.live.add(s):
+	case l.local == nil && !l.live.add(s):
 		s.reason = ReasonClosed
 	default:
 		s.granted = true
-		if !s.holder.Session {
-			s.setDeadline(deadline)
-		}
+		s.setDeadline(deadline)
+		s.mu.Unlock()
 		return nil
 	}
-	l.abandon(s.holder, s.longest())
+	defer s.mu.Unlock()
+	l.abandon(s.holder(), s.longest())
 	if s.reason == ReasonClosed {
 		return driver.ErrClosed
 	}
@@ -296,7 +342,10 @@ func (l *Locker) now() time.Duration { return time.Since(l.epoch) }
 // localDeadline is when a hold of ttl that was asked for at sent is over for this
 // process: earlier than for the backend, by the way there and by the drift (TTL-002).
 func (l *Locker) localDeadline(sent, ttl time.Duration, drift float64) time.Duration {
-	if drift == 0 && !l.caps.Has.Has(driver.LocalClock) {
+	if drift == 0 {
+		if l.caps.Has.Has(driver.LocalClock) {
+			return sent + ttl
+		}
 		drift = DefaultDriftFactor
 	}
 	return sent + ttl - time.Duration(float64(ttl)*drift)
@@ -305,7 +354,7 @@ func (l *Locker) localDeadline(sent, ttl time.Duration, drift float64) time.Dura
 // keepsTime says whether the core must end s by a timer of its own: not where the
 // backend times holds by the same clock and s asks for no drift allowance.
 func (l *Locker) keepsTime(s *Lease) bool {
-	return s.drift != 0 || !l.caps.Has.Has(driver.LocalClock)
+	return s.seldom().drift != 0 || !l.caps.Has.Has(driver.LocalClock)
 }
 
 // Inspect says who holds key at this moment, or ok == false when it is free. It is
@@ -401,7 +450,11 @@ func (l *Locker) Close(ctx context.Context) error {
 
 	l.endWaits(errClosing)
 	// Every hold has ended before ops is shut: who finds ops shut, finds its hold ended.
-	held := l.endAll()
+	held := l.live.shut()
+	if l.local != nil {
+		held = holdsOf(l.local.Shut())
+	}
+	held = endAll(held)
 	l.ops.shut()
 	errs := l.releaseAll(ctx, held)
 
@@ -420,9 +473,9 @@ func (l *Locker) Close(ctx context.Context) error {
 	return l.closeErr
 }
 
-// endAll ends all holds for good and returns those that were live.
-func (l *Locker) endAll() []*Lease {
-	return slices.DeleteFunc(l.live.shut(), func(s *Lease) bool {
+// endAll ends all of holds for good and returns those that were live.
+func endAll(holds []*Lease) (live []*Lease) {
+	return slices.DeleteFunc(holds, func(s *Lease) bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.checkDeadline()
@@ -430,7 +483,7 @@ func (l *Locker) endAll() []*Lease {
 			return true // an Unlock or a loss was quicker
 		}
 		s.end(ReasonClosed, nil)
-		return false
+		return !s.granted // its Lock will find it, and give it back
 	})
 }
 
@@ -466,7 +519,7 @@ func (l *Locker) releaseAll(ctx context.Context, held []*Lease) []error {
 					return
 				}
 				s := held[i]
-				err := l.backend.Release(ctx, s.holder)
+				err := l.backend.Release(ctx, s.holder())
 				if err != nil && !errors.Is(err, driver.ErrLost) {
 					failed.Add(1)
 					last.Store(&err)

@@ -152,13 +152,13 @@ func WithDriftFactor(f float64) Option {
 	return Option{set: setDrift, settings: settings{drift: f}}
 }
 
-// with is s changed by opts, checked.
-func (s settings) with(opts []Option) (settings, *Error) {
+// change applies opts to s, checked.
+func (s *settings) change(opts []Option) *Error {
 	for i := range opts {
 		o := &opts[i]
 		if o.set&setTTL != 0 {
 			if err := checkTTL(o.ttl); err != nil {
-				return s, &Error{Code: InvalidTTL, Err: err}
+				return &Error{Code: InvalidTTL, Err: err}
 			}
 			s.ttl = roundTTL(o.ttl)
 		}
@@ -167,24 +167,24 @@ func (s settings) with(opts []Option) (settings, *Error) {
 		}
 		if o.set&setRetry != 0 {
 			if err := o.retry.validate(); err != nil {
-				return s, &Error{Code: InvalidConfig, Err: err}
+				return &Error{Code: InvalidConfig, Err: err}
 			}
 			s.retry = o.retry
 		}
 		if o.set&setNamespace != 0 {
 			if err := checkNamespace(o.namespace); err != nil {
-				return s, &Error{Code: InvalidKey, Err: err}
+				return &Error{Code: InvalidKey, Err: err}
 			}
 			s.namespace = o.namespace
 		}
 		if o.set&setDrift != 0 {
 			if err := checkDrift(o.drift); err != nil {
-				return s, &Error{Code: InvalidConfig, Err: err}
+				return &Error{Code: InvalidConfig, Err: err}
 			}
 			s.drift = o.drift
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func checkTTL(d time.Duration) error {

@@ -11,7 +11,7 @@ import (
 // acquireOrWait is Lock's patience. waited says whether the first attempt was not
 // enough. It returns with s a live hold, or with the last obstacle as the error.
 func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited bool, err error) {
-	if l.waiter != nil || !l.queues.busy(s.holder.Key) {
+	if l.waiter != nil || !l.queues.busy(s.key) {
 		err = l.attempt(ctx, s, l.backend.Acquire, false)
 		if err == nil || !mayRetry(err) || ctx.Err() != nil {
 			return false, err
@@ -19,7 +19,24 @@ func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited b
 	} else {
 		err = driver.ErrHeld // others of this process are waiting already: get in line (WAIT-004)
 	}
+	return true, l.wait(ctx, s, r, err)
+}
 
+// acquireHere is acquireOrWait for a local backend. Its Wait is the first attempt too, and ends
+// by itself when Close begins; the core waits only where a number of attempts is the limit.
+func (l *Locker) acquireHere(ctx context.Context, s *Lease, r *Retry) (waited bool, err error) {
+	err = l.attemptHere(ctx, s, r.Attempts == Forever && l.waiter != nil)
+	if err == nil || !mayRetry(err) {
+		return false, err
+	}
+	if ctx.Err() == nil && r.Attempts != 0 {
+		err = l.wait(ctx, s, *r, err)
+	}
+	return true, err
+}
+
+// wait goes on trying after an attempt that ended with err.
+func (l *Locker) wait(ctx context.Context, s *Lease, r Retry, err error) error {
 	if l.waiter != nil {
 		wctx, cancel := l.untilClose(ctx)
 		defer cancel()
@@ -30,7 +47,7 @@ func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited b
 	if err != nil && ctx.Err() == nil && l.closing.Err() != nil {
 		err = driver.ErrClosed
 	}
-	return true, err
+	return err
 }
 
 // untilClose is ctx until Close begins: it must reach an attempt under way (CLO-002).
@@ -58,7 +75,7 @@ func cutShort(ctx context.Context, err error) bool {
 // giveUp takes back an attempt that may have succeeded without our knowing (CTX-004).
 func (l *Locker) giveUp(s *Lease) {
 	if s.unknown {
-		l.abandon(s.holder, s.longest())
+		l.abandon(s.holder(), s.longest())
 	}
 }
 
@@ -99,7 +116,7 @@ func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error)
 	q, w := l.join(s, first)
 	err := l.stand(ctx, q, w, r)
 	if l.leaveLine(q, w) {
-		return l.grant(s, w.passed, w.sent)
+		return l.grant(s, &w.passed, w.sent)
 	}
 	return err
 }

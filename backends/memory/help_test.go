@@ -68,13 +68,20 @@ func live(b *backend) int {
 
 func waiting(b *backend) int {
 	return count(b, func(s *shard) (n int) {
-		s.table.each(func(e *entry) {
-			for w := e.first; w != nil; w = w.next {
-				n++
-			}
-		})
+		s.table.each(&s.slab, func(_ ref, e *entry) { n += e.waiting() })
 		return n
 	})
+}
+
+// waiting is the length of e's queue.
+func (e *entry) waiting() (n int) {
+	for w := e.first; w != nil; {
+		n++
+		if w = w.next; w == e.first {
+			break
+		}
+	}
+	return n
 }
 
 func armed(b *backend) int {

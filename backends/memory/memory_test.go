@@ -329,10 +329,8 @@ func waitingFor(b *backend, key string) (n int) {
 	s, hash := b.store.shard(key)
 	s.lock()
 	defer s.mu.Unlock()
-	if e := s.table.find(hash, key); e != nil {
-		for w := e.first; w != nil; w = w.next {
-			n++
-		}
+	if _, e := s.table.find(&s.slab, hash, key); e != nil {
+		n = e.waiting()
 	}
 	return n
 }
@@ -612,21 +610,29 @@ func TestNothingLingers(t *testing.T) {
 	for i := range b.store.shards {
 		s := &b.store.shards[i].shard
 		s.lock()
-		free := 0
-		for e := s.free; e != nil; e = e.next {
-			free++
-			if e.key != "" || e.hold != nil || e.by != nil || e.first != nil || e.slot != unarmed {
-				t.Errorf("a free entry keeps %+v", e)
+		chunks := 0
+		for _, c := range s.slab.chunks {
+			if c == nil {
+				continue
+			}
+			chunks++
+			for i := range c.entries {
+				if e := &c.entries[i]; e.key != "" || e.hold != nil || e.by != nil || e.first != nil {
+					t.Errorf("a free entry keeps %+v", e)
+				}
 			}
 		}
-		if free != s.nfree || free > maxFree {
-			t.Errorf("%d free entries, counted as %d", free, s.nfree)
+		if chunks != s.slab.spare || chunks > maxSpare || cap(s.slab.chunks) > 256 {
+			t.Errorf("%d chunks, counted as %d, memory for %d", chunks, s.slab.spare, cap(s.slab.chunks))
+		}
+		for more := true; more; {
+			_, more = s.wheel.step(&s.slab, s.wheel.now)
+		}
+		if s.wheel.inUse != 0 {
+			t.Error("something is still armed although the wheel was turned")
 		}
 		if s.table.n != 0 || cap(s.table.buckets) > 8*minBuckets {
 			t.Errorf("%d keys and memory for %d buckets left", s.table.n, cap(s.table.buckets))
-		}
-		if s.wheel.inUse != 0 {
-			t.Error("something is still armed")
 		}
 		s.mu.Unlock()
 	}

@@ -16,6 +16,7 @@ type store struct {
 	name   string
 	seed   maphash.Seed // random, so that nobody can choose keys that share a shard
 	shift  uint         // the topmost bits of a hash choose the shard, the lowest the bucket in it
+	base   time.Time    // where its clock begins
 	shards []padded
 	// waiters is a pool per store, not per process: a channel that was made inside a
 	// testing/synctest bubble must never be used outside it.
@@ -67,13 +68,13 @@ func chooseShards(procs int) int {
 func newStore(name string, shards int, token uint64) *store {
 	s := &store{
 		name:   name,
+		base:   time.Now(),
 		seed:   maphash.MakeSeed(),
 		shift:  uint(64 - bits.Len(uint(shards-1))),
 		shards: make([]padded, shards),
 	}
-	base := time.Now()
 	for i := range s.shards {
-		s.shards[i].init(base, token)
+		s.shards[i].init(i, shards, s.base, token)
 	}
 	s.waiters.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	return s

@@ -16,14 +16,20 @@ func TestTableAgainstMap(t *testing.T) {
 			hash = func(n int) uint64 { return uint64(n % 37) }
 		}
 		var table table
-		model := make(map[string]*entry)
+		var slab slab
+		var wheel wheel
+		model := make(map[string]ref)
 		var keys []string
+		remove := func(n ref) {
+			table.remove(&slab, n, slab.at(n))
+			slab.give(&wheel, n, slab.at(n))
+		}
 		check := func() {
 			t.Helper()
 			seen := 0
-			table.each(func(e *entry) {
+			table.each(&slab, func(n ref, e *entry) {
 				seen++
-				if model[e.key] != e {
+				if model[e.key] != n {
 					t.Fatalf("seed %d: %q should not be there", seed, e.key)
 				}
 			})
@@ -42,14 +48,15 @@ func TestTableAgainstMap(t *testing.T) {
 				if r.IntN(100) < add {
 					n := r.IntN(5000)
 					key := strconv.Itoa(n)
-					e := table.find(hash(n), key)
-					if e != model[key] {
-						t.Fatalf("seed %d: find(%q) is %v, want %v", seed, key, e, model[key])
+					found, _ := table.find(&slab, hash(n), key)
+					if found != model[key] {
+						t.Fatalf("seed %d: find(%q) is %v, want %v", seed, key, found, model[key])
 					}
-					if e == nil {
-						e = &entry{key: key, hash: hash(n)}
-						table.add(e)
-						model[key] = e
+					if found == none {
+						found, e := slab.take()
+						e.key, e.hash = key, hash(n)
+						table.add(&slab, found, e)
+						model[key] = found
 						keys = append(keys, key)
 					}
 				} else if len(keys) > 0 {
@@ -57,14 +64,14 @@ func TestTableAgainstMap(t *testing.T) {
 					key := keys[i]
 					keys[i] = keys[len(keys)-1]
 					keys = keys[:len(keys)-1]
-					table.remove(model[key])
+					remove(model[key])
 					delete(model, key)
 				}
 			}
 			check()
 		}
 		for _, key := range keys {
-			table.remove(model[key])
+			remove(model[key])
 			delete(model, key)
 		}
 		check()

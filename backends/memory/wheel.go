@@ -37,7 +37,7 @@ type wheel struct {
 	used  [levels]uint64 // bit i: slot i of the level has an entry
 	// The first entry of each slot. A level has memory from its first use on: leases of
 	// seconds use two or three levels, and a shard with all of them would take 4 KiB.
-	slots [levels]*[slotsPerLevel]*entry
+	slots [levels]*[slotsPerLevel]ref
 }
 
 const (
@@ -58,9 +58,9 @@ func newWheel(now int64) wheel { return wheel{now: now, draining: unarmed} }
 // dueTick is the first tick at which e's time is up. Rounded up: never early.
 func (e *entry) dueTick() int64 { return (e.due + tick - 1) / tick }
 
-// add arms e, which is in no slot, for e.due, and returns the tick at which its slot
-// begins, which is when the wheel must be turned.
-func (w *wheel) add(e *entry) int64 {
+// add arms e, which is number r and in no slot, for e.due, and returns the tick at which
+// its slot begins, which is when the wheel must be turned.
+func (w *wheel) add(s *slab, r ref, e *entry) int64 {
 	t := max(e.dueTick(), w.now)
 	level := 0
 	if differ := uint64(t ^ w.now); differ != 0 {
@@ -69,34 +69,34 @@ func (w *wheel) add(e *entry) int64 {
 	shift := level * levelBits
 	i := t >> shift & (slotsPerLevel - 1)
 	if w.slots[level] == nil {
-		w.slots[level] = new([slotsPerLevel]*entry)
+		w.slots[level] = new([slotsPerLevel]ref)
 	}
 	head := &w.slots[level][i]
 	e.slot = uint16(level<<levelBits | int(i))
-	e.earlier, e.later = nil, *head
-	if *head != nil {
-		(*head).earlier = e
+	e.earlier, e.later = none, *head
+	if *head != none {
+		s.at(*head).earlier = r
 	}
-	*head = e
+	*head = r
 	w.used[level] |= 1 << i
 	w.inUse |= 1 << level
 	return t >> shift << shift
 }
 
 // remove disarms e if it is armed.
-func (w *wheel) remove(e *entry) {
+func (w *wheel) remove(s *slab, e *entry) {
 	if e.slot == unarmed {
 		return
 	}
-	if e.later != nil {
-		e.later.earlier = e.earlier
+	if e.later != none {
+		s.at(e.later).earlier = e.earlier
 	}
-	if e.earlier != nil {
-		e.earlier.later = e.later
+	if e.earlier != none {
+		s.at(e.earlier).later = e.later
 	} else {
 		level, i := e.slot>>levelBits, e.slot&(slotsPerLevel-1)
 		w.slots[level][i] = e.later
-		if e.later == nil {
+		if e.later == none {
 			w.used[level] &^= 1 << i
 			if w.used[level] == 0 {
 				w.inUse &^= 1 << level
@@ -106,7 +106,7 @@ func (w *wheel) remove(e *entry) {
 			}
 		}
 	}
-	e.earlier, e.later, e.slot = nil, nil, unarmed
+	e.earlier, e.later, e.slot = none, none, unarmed
 }
 
 // next returns the slot to turn to next and the tick at which it begins, which is now
@@ -127,25 +127,40 @@ func (w *wheel) next() (slot uint16, at int64, ok bool) {
 
 // step does one small piece of the work that is due at tick to: it takes one entry from
 // the slot that comes next. If that entry's time is up it is returned, disarmed;
-// otherwise it was moved to a lower level, and the result is nil. more is false when
+// otherwise it was moved to a lower level, and the result is none. more is false when
 // there was nothing to do.
 //
 // One entry at a time, because a million leases that are due together also cascade
 // together: the caller decides for how long it keeps the others out.
-func (w *wheel) step(to int64) (due *entry, more bool) {
+//
+// What is armed but free (see slab) is only disarmed, and so is that at the head of the slot
+// that comes next: no timer is set for it.
+func (w *wheel) step(s *slab, to int64) (due ref, more bool) {
 	slot, at, ok := w.next()
-	if !ok || at > to {
+	if !ok {
 		w.forward(to)
-		return nil, false
+		return none, false
+	}
+	r := w.slots[slot>>levelBits][slot&(slotsPerLevel-1)]
+	e := s.at(r)
+	if at > to {
+		if !e.held() {
+			w.remove(s, e)
+			return none, true
+		}
+		w.forward(to)
+		return none, false
 	}
 	w.now, w.draining = at, slot
-	e := w.slots[slot>>levelBits][slot&(slotsPerLevel-1)]
-	w.remove(e)
-	if e.dueTick() > w.now {
-		w.add(e)
-		return nil, true
+	w.remove(s, e)
+	switch {
+	case !e.held():
+		return none, true
+	case e.dueTick() > w.now:
+		w.add(s, r, e)
+		return none, true
 	}
-	return e, true
+	return r, true
 }
 
 // forward sets the clock to a tick before which no slot begins. It spares entries that

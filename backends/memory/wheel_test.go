@@ -5,15 +5,25 @@ import (
 	"testing"
 )
 
+// takeHeld takes an entry that is not armed and counts as held.
+func takeHeld(s *slab) (ref, *entry) {
+	n, e := s.take()
+	for e.slot != unarmed {
+		n, e = s.take() // one that was left armed; it is lost to this test
+	}
+	e.by = &client{}
+	return n, e
+}
+
 // turnTo turns w to tick to, at most budget steps, and returns what became due.
-func turnTo(w *wheel, to int64, budget int) (due []*entry, done bool) {
+func turnTo(w *wheel, s *slab, to int64, budget int) (due []ref, done bool) {
 	for range budget {
-		e, more := w.step(to)
+		n, more := w.step(s, to)
 		if !more {
 			return due, true
 		}
-		if e != nil {
-			due = append(due, e)
+		if n != none {
+			due = append(due, n)
 		}
 	}
 	return due, false
@@ -40,24 +50,33 @@ func TestWheelAgainstModel(t *testing.T) {
 		horizon := []int{8, 22, 40, 62}[seed%4] // bits of nanoseconds beyond a millisecond
 		var now int64
 		w := newWheel(0)
-		model := make(map[*entry]bool)
-		var all []*entry
+		var s slab
+		model := make(map[ref]bool)
+		var all []ref
 		for op := range 4000 {
 			switch k := r.IntN(10); {
 			case k < 4: // arm
-				e := &entry{slot: unarmed, due: after(now, tick+magnitude(r, horizon))}
+				n, e := takeHeld(&s)
+				e.due = after(now, tick+magnitude(r, horizon))
 				if r.IntN(20) == 0 {
 					e.due = max(now-magnitude(r, horizon), 0) // is overdue
 				}
-				w.add(e)
-				model[e] = true
-				all = append(all, e)
+				w.add(&s, n, e)
+				model[n] = true
+				all = append(all, n)
 			case k < 6 && len(all) > 0: // cancel, perhaps once more than armed
-				e := all[r.IntN(len(all))]
-				w.remove(e)
-				delete(model, e)
+				n := all[r.IntN(len(all))]
+				w.remove(&s, s.at(n))
+				delete(model, n)
+			case k == 6 && len(all) > 0 && r.IntN(2) == 0: // free it and leave it armed
+				i := r.IntN(len(all))
+				n := all[i]
+				all = append(all[:i], all[i+1:]...)
+				s.give(&w, n, s.at(n))
+				delete(model, n)
 			case k < 7 && len(all) > 0: // make later without telling the wheel, as arm does
-				if e := all[r.IntN(len(all))]; model[e] {
+				if n := all[r.IntN(len(all))]; model[n] {
+					e := s.at(n)
 					e.due = after(e.due, magnitude(r, horizon))
 				}
 			default: // time passes; the timer was punctual, or late, or the work is cut short
@@ -70,21 +89,22 @@ func TestWheelAgainstModel(t *testing.T) {
 				if r.IntN(3) == 0 {
 					budget = 1 + r.IntN(5)
 				}
-				due, done := turnTo(&w, now/tick, budget)
-				for _, e := range due {
-					if !model[e] {
+				due, done := turnTo(&w, &s, now/tick, budget)
+				for _, n := range due {
+					if !model[n] {
 						t.Fatalf("seed %d op %d: given out although cancelled or given out before", seed, op)
 					}
-					if e.due > now {
+					if e := s.at(n); e.due > now {
 						t.Fatalf("seed %d op %d: %d ns early", seed, op, e.due-now)
 					}
-					delete(model, e)
+					delete(model, n)
 				}
 				if !done {
 					continue
 				}
 				first := int64(-1)
-				for e := range model {
+				for n := range model {
+					e := s.at(n)
 					if e.due <= now-tick+1 {
 						t.Fatalf("seed %d op %d: at %d still holds what was due at %d", seed, op, now, e.due)
 					}
@@ -101,8 +121,14 @@ func TestWheelAgainstModel(t *testing.T) {
 				}
 			}
 		}
-		for e := range model {
-			w.remove(e)
+		for n := range model {
+			w.remove(&s, s.at(n))
+			s.give(&w, n, s.at(n))
+		}
+		for range 1000 * len(s.chunks) { // what is free and armed goes without the time's passing
+			if _, more := w.step(&s, w.now); !more {
+				break
+			}
 		}
 		if w.inUse != 0 || w.used != [levels]uint64{} || w.draining != unarmed {
 			t.Fatalf("seed %d: not empty after everything was cancelled: %v %v", seed, w.inUse, w.used)
@@ -116,10 +142,12 @@ func TestWheelWakesFewTimes(t *testing.T) {
 	for _, start := range []int64{0, 1, 63, 64, 4095, 123456789} {
 		for _, due := range []int64{1, 63, 64, 65, 4096, 30_000, 86_400_000, latest/tick - start} {
 			w := newWheel(start)
-			e := &entry{slot: unarmed, due: (start + due) * tick}
-			at, turns := w.add(e), 0
+			var s slab
+			n, e := takeHeld(&s)
+			e.due = (start + due) * tick
+			at, turns := w.add(&s, n, e), 0
 			for ; ; turns++ {
-				got, _ := turnTo(&w, at, 1<<30)
+				got, _ := turnTo(&w, &s, at, 1<<30)
 				if len(got) == 1 {
 					break
 				}
@@ -145,13 +173,17 @@ func TestDueTickRoundsUp(t *testing.T) {
 
 func BenchmarkWheelArmCancel(b *testing.B) {
 	w := newWheel(0)
+	var s slab
 	for i := range int64(100_000) {
-		w.add(&entry{slot: unarmed, due: (i + 1) * tick})
+		n, e := takeHeld(&s)
+		e.due = (i + 1) * tick
+		w.add(&s, n, e)
 	}
-	e := &entry{slot: unarmed, due: 30_000 * tick}
+	n, e := takeHeld(&s)
+	e.due = 30_000 * tick
 	b.ReportAllocs()
 	for i := 0; i < b.N; i++ {
-		w.add(e)
-		w.remove(e)
+		w.add(&s, n, e)
+		w.remove(&s, e)
 	}
 }

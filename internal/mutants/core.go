@@ -29,39 +29,39 @@ var core = []change{
 	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond`},
 
 	{"EXT-003", "an Extend whose outcome is unknown is believed", "lease.go",
-		`s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.drift)))`,
-		`if MUTATED { s.setDeadline(s.l.localDeadline(sent, d, s.drift)) } else { s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.drift))) }`},
+		`s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift)))`,
+		`if MUTATED { s.setDeadline(s.l.localDeadline(sent, d, s.seldom().drift)) } else { s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift))) }`},
 	{"EXT-003", "an Extend whose outcome is unknown changes nothing", "lease.go",
-		`			s.doubtful = true // the backend may not end it at the earlier time`,
+		`			s.own().doubtful = true // the backend may not end it at the earlier time`,
 		`			if MUTATED { return s.fail(op, code, err) }
-			s.doubtful = true // the backend may not end it at the earlier time`},
+			s.own().doubtful = true // the backend may not end it at the earlier time`},
 	{"EXT-003", "a hold is passed on although an Extend may yet arrive", "line.go",
-		`	return s.doubtful || s.late > 0 || s.extending.taken`,
-		`	return !MUTATED && (s.doubtful || s.late > 0 || s.extending.taken)`},
+		`	return s.seldom().doubtful || s.seldom().late > 0 || bool(s.extending)`,
+		`	return !MUTATED && (s.seldom().doubtful || s.seldom().late > 0 || bool(s.extending))`},
 	{"EXT-003", "a hold is passed on while an Extend is under way", "line.go",
 		`func (s *Lease) mayBeChanged() bool {`,
 		`func (s *Lease) mayBeChanged() bool {
 	if MUTATED {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.doubtful || s.late > 0
+		return s.seldom().doubtful || s.seldom().late > 0
 	}`},
 	{"EXT-004", "a session can be extended", "lease.go",
-		`	if s.holder.Session {
+		`	if s.session {
 		return s.fail(op, Unsupported,`,
-		`	if s.holder.Session && !MUTATED {
+		`	if s.session && !MUTATED {
 		return s.fail(op, Unsupported,`},
 
 	{"REL-001", "who is passed a hold releases it by its own name", "locker.go",
 		`	if g.Owner != (driver.Owner{}) {
-		s.holder.Owner = g.Owner // it`,
+		s.seq = g.Owner.Seq // it`,
 		`	if g.Owner != (driver.Owner{}) && !MUTATED {
-		s.holder.Owner = g.Owner // it`},
+		s.seq = g.Owner.Seq // it`},
 
 	{"REL-003", "a second Unlock asks the backend again", "lease.go",
 		`	if s.reason != 0 && !again {`,
 		`	if s.reason != 0 && !again {
-		if MUTATED { _ = s.l.backend.Release(ctx, s.holder) }`},
+		if MUTATED { _ = s.l.backend.Release(ctx, s.holder()) }`},
 	{"REL-004", "a release ends with the ctx of its Unlock", "lease.go",
 		`	if ctx.Err() == nil {
 		return ctx, func() {}
@@ -72,16 +72,16 @@ var core = []change{
 	}
 	return context.WithTimeout(`},
 	{"REL-005", "a second Unlock takes the success of the first for a loss", "lease.go",
-		`if again && (s.holder.Session || s.l.now() < s.deadline) {`,
-		`if again && !MUTATED && (s.holder.Session || s.l.now() < s.deadline) {`},
+		`if s.session || s.l.now() < s.deadline {`,
+		`if !MUTATED && (s.session || s.l.now() < s.deadline) {`},
 	{"REL-005", "a release that was not confirmed is not repeated", "lease.go",
-		`			s.l.abandon(s.holder, s.left())`,
-		`			if !MUTATED { s.l.abandon(s.holder, s.left()) }`},
+		`			s.l.abandon(s.holder(), s.left())`,
+		`			if !MUTATED { s.l.abandon(s.holder(), s.left()) }`},
 
 	{"LOSS-001", "no timer ends a hold", "lease.go",
-		`	if s.doubtful || s.l.keepsTime(s) {
+		`	if s.extra.doubtful || s.l.keepsTime(s) {
 		if left`,
-		`	if !MUTATED && (s.doubtful || s.l.keepsTime(s)) {
+		`	if !MUTATED && (s.extra.doubtful || s.l.keepsTime(s)) {
 		if left`},
 	{"LOSS-002", "every loss is reported as an expiry", "errors.go",
 		`	return ReasonLost
@@ -90,8 +90,8 @@ var core = []change{
 	return ReasonLost
 }`},
 	{"LOSS-004", "a Context ends without the cause", "lease.go",
-		`			w.cancel(err)`,
-		`			if MUTATED { w.cancel(context.Canceled) } else { w.cancel(err) }`},
+		`				w.cancel(err)`,
+		`				if MUTATED { w.cancel(context.Canceled) } else { w.cancel(err) }`},
 	{"LOSS-004", "Do passes on the caller's ctx", "do.go",
 		`	return fn(held)`,
 		`	if MUTATED { return fn(ctx) }
@@ -140,10 +140,10 @@ var core = []change{
 	}
 	q.line = append(q.line, w)`},
 	{"WAIT-005", "Extend is tried again", "lease.go",
-		`	grant, err := s.l.backend.Extend(ctx, s.holder, d)`,
-		`	grant, err := s.l.backend.Extend(ctx, s.holder, d)
+		`	grant, err := s.l.backend.Extend(ctx, s.holder(), d)`,
+		`	grant, err := s.l.backend.Extend(ctx, s.holder(), d)
 	for n := 0; MUTATED && err != nil && n < 3; n++ {
-		grant, err = s.l.backend.Extend(ctx, s.holder, d)
+		grant, err = s.l.backend.Extend(ctx, s.holder(), d)
 	}`},
 	{"WAIT-005", "Unlock is patient with a refusal", "lease.go",
 		`	err = s.l.release(ctx, s, !again)`,
@@ -246,7 +246,7 @@ func (l *Locker) newLease(`},
 		`	if s.unknown {
 		hold = s.again()`,
 		`	if s.unknown {
-		if MUTATED { s.holder.Owner.Seq = l.seq.Add(1) }
+		if MUTATED { s.seq = l.seq.next(s.key) }
 		hold = s.again()`},
 	{"FLT-002", "the core gives an attempt 100 ms", "locker.go",
 		`	g, err := acquire(ctx, driver.Request{`,

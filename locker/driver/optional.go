@@ -20,6 +20,22 @@ type Waiter interface {
 	Wait(ctx context.Context, r Request) (Grant, error)
 }
 
+// Local is a backend that keeps its holds in this process, declares [LocalClock], and whose
+// calls take no time, apart from Wait. The core then leaves to it what it would otherwise do
+// a second time: the list of what is held, the count of the calls under way, which may come
+// during Close and after it (they get ErrClosed), and looking at the clock.
+type Local interface {
+	// Epoch is the moment from which the backend's clock and the core's count. It is constant.
+	// Acquire may take Request.Sent for the present, and Release Holder.At: then the core has
+	// made sure that the hold's time was not up.
+	Epoch() time.Time
+
+	// Shut is the beginning of Close: from now on Acquire and Wait, those that are waiting
+	// included, return ErrClosed. It returns the Hold of each Request of this backend that holds
+	// its key. They stay held, and can be released, until Close.
+	Shut() []Listener
+}
+
 // Notifier is a backend that can hint that a key may have become free. Without it, or
 // [Waiter], a release by another client is found by the next timed attempt only, and the
 // cases WAIT-001 and WAIT-003 have to be declared as known to fail.
