@@ -107,9 +107,22 @@ func (c Case) leaves() []leaf {
 	return all
 }
 
-// matches says whether an id that was given to Known or Only means l: a case's id means
-// all its leaves, a longer path those at and below it. A repetition in the core's own
-// loop must be named itself, because it may behave differently.
+// matches says whether an id that was given to Known means l: a case's id means all its
+// leaves, a longer path those at and below it. A repetition in the core's own loop below such a
+// path, and a part beside what a case proves itself, must be named themselves, because they may
+// behave differently.
 func (l leaf) matches(id string) bool {
+	if l.part != "" && l.Case.fn != nil {
+		return id == l.path()
+	}
 	return id == l.ID || id == l.path() || !l.coreLoop && strings.HasPrefix(l.path(), id+"/")
+}
+
+// within says whether an id that was given to Only means l, or what stands below it.
+func (l leaf) within(id string) bool {
+	if l.matches(id) || strings.HasPrefix(l.path(), id+"/") {
+		return true
+	}
+	l.coreLoop = l.CoreLoop
+	return l.matches(id)
 }

@@ -123,6 +123,10 @@ func TestVerdict(t *testing.T) {
 		{"TTL-001/lease/core-loop", "TTL-001/lease/core-loop", bad, "known to fail: because", true},
 		{"WAIT-006/lease", "WAIT-006/lease/outage", bad, "known to fail: because", true},
 		{"LOSS-003", "LOSS-003/lease", skipped, "no Delete", true},
+		{"TTL-001", "TTL-001/lease/passed", good, "", false},
+		{"TTL-001/lease", "TTL-001/lease/passed", bad, "it failed", false},
+		{"TTL-001/lease/passed", "TTL-001/lease/passed", bad, "known to fail: because", true},
+		{"CTX-004/lease", "CTX-004/lease/passed", bad, "known to fail: because", true},
 	} {
 		var opts []Option
 		if tt.known != "" {
