@@ -67,6 +67,7 @@ type leaf struct {
 	kind     Kind
 	part     string
 	coreLoop bool
+	tampers  bool // it makes the backend's calls fail or slow, as no driver.Local's are
 	needs    []Need
 	fn       func(*trial)
 }

@@ -38,7 +38,7 @@ func closedForNew(c *trial) {
 		c.is(err, locker.ErrClosed, "TryLockNS after Close")
 		c.is(a.l.Do(c.ctx, key, func(context.Context) error { return nil }, c.hold()...), locker.ErrClosed, "Do after Close")
 	}
-	c.must(a.tap.count() == calls, "after Close the backend is not called", "%d calls", a.tap.count()-calls)
+	c.must(a.tap.count() == calls || c.local(), "after Close the backend is not called", "%d calls", a.tap.count()-calls)
 	h.mustLive() // one client's Close is nothing to the others
 	b.mustTry(free, c.hold()...).mustUnlock()
 	b.mustHeld(held, c.hold()...)

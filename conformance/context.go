@@ -145,9 +145,10 @@ func givesUpHeld(c *trial) {
 		c.must(errors.As(err, &e) && e.Code == locker.Held, "it is a *locker.Error with the code Held", "%v", err)
 		c.must(took >= wait && took <= wait+c.prompt(), fmt.Sprintf("it returns when its ctx ends, %s to %s after the call", wait, wait+c.prompt()), "after %s", took)
 
-		refused := waiter.tap.refused()
+		met := func() int { return waiter.tap.refused() + waiter.tap.count(opWait) }
+		before := met()
 		p := waiter.goLock(key, append(c.hold(), patient())...)
-		for c.settle(); waiter.tap.refused() == refused && c.ctx.Err() == nil; {
+		for c.settle(); met() == before && c.ctx.Err() == nil; {
 			c.sleep(c.granularity()) // until it has met the holder: before, nobody has told it that the key is held
 		}
 		p.stop(why)

@@ -335,6 +335,13 @@ func (s *suite) trial(t *testing.T, l leaf) (r result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.failures = slices.Clone(c.failures)
+	if c.tampered {
+		if r.failures = c.trusted; len(r.failures) > 0 {
+			return r
+		}
+		l.tampers = true
+		return s.trial(t, l)
+	}
 	r.notes = slices.Clone(c.notes)
 	if c.skipped != "" {
 		r.skipped = c.skipped

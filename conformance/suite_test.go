@@ -321,7 +321,7 @@ func TestOutput(t *testing.T) {
 		"--- FAIL: TestSelf/MX-003/lease ",
 		`MX-003/lease passes, but is declared with Known("MX-003", "we believe so")`,
 		"EXT-001: expiry becomes now + d: never adds, may shorten\n",
-		"want   ", "got    ", "extend.go:", "events:", `acquire "shorter" #1 lease 10m0s → token`,
+		"want   ", "got    ", "extend.go:", "events:", `acquire "shorter" #`, ` lease 10m0s → token`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output lacks %q", want)

@@ -121,6 +121,7 @@ func answer(err error) fault {
 
 // next makes the next call of op fail with f; several of them queue.
 func (t *tap) next(op string, f fault) {
+	t.c.tamper()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.once[op] = append(t.once[op], f)
@@ -129,6 +130,7 @@ func (t *tap) next(op string, f fault) {
 // all makes every call fail with f, until f is nil. Calls that hang then end too: nobody
 // shall wait for the end of a fault that is over.
 func (t *tap) all(f fault) {
+	t.c.tamper()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.always = f; f == nil {
@@ -139,6 +141,7 @@ func (t *tap) all(f fault) {
 
 // down cuts the client off: calls are refused, those that wait end, wake-ups are lost.
 func (t *tap) down() {
+	t.c.tamper()
 	t.c.hist.add("%s  (cut off from the store)", t.name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -470,7 +473,14 @@ func (c *trial) tap(name string, b driver.Backend) (*tap, driver.Backend) {
 	if c.leaf.coreLoop {
 		waits, hints = false, true
 	}
+	here, _ := driver.As[driver.Local](b)
 	switch { // who waits natively has no line in the core from which one could be served
+	case waits && c.local():
+		return t, struct {
+			*tap
+			driver.Waiter
+			driver.Local
+		}{t, tapWaiter{t}, tapLocal{here}}
 	case waits && hints:
 		return t, struct {
 			*tap
@@ -500,6 +510,19 @@ func (c *trial) tap(name string, b driver.Backend) (*tap, driver.Backend) {
 		}{t, tapPasser{t}}
 	}
 	return t, t
+}
+
+// tapLocal gives the core its own listeners back, in place of the tap's.
+type tapLocal struct{ driver.Local }
+
+func (t tapLocal) Shut() []driver.Listener {
+	all := t.Local.Shut()
+	for i, n := range all {
+		if n, ok := n.(*listener); ok {
+			all[i] = n.r.Hold
+		}
+	}
+	return all
 }
 
 // hub hands hints from every tap to every tap of one trial.
