@@ -127,7 +127,8 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 
 // Inspect implements driver.Inspector.
 func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, error) {
-	reply, err := inspectScript.Exec(ctx, b.client, []string{b.layout.lockKey(key), b.layout.tokenKey(key)}, nil).ToArray()
+	lock := b.layout.lockKey(key)
+	reply, err := inspectScript.Exec(ctx, b.client, []string{lock, b.layout.tokenKey(key)}, nil).ToArray()
 	if err != nil && rueidis.IsRedisNil(err) {
 		return driver.Info{}, false, nil
 	}
@@ -146,6 +147,9 @@ func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, e
 	counter, _ := reply[2].ToString() // empty, if it was deleted
 	counter, _, _ = strings.Cut(counter, ":")
 	info.Token, _ = strconv.ParseUint(counter, 10, 64)
+	if token, ok := b.watched.token(lock, value); ok { // the counter is ahead of what is passed on here
+		info.Token = token
+	}
 	return info, true, nil
 }
 

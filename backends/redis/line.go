@@ -183,6 +183,18 @@ func (w *watched) passed(h *hold, r driver.Request, first, last uint64, sent tim
 	return driver.Grant{Token: first, TTL: r.TTL, From: sent}, true
 }
 
+// token is the present holder's, if that is one of this process.
+func (w *watched) token(lock, owner string) (token uint64, ok bool) {
+	s := w.shard(lock)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.find(lock, owner)
+	if h == nil || !h.held {
+		return 0, false
+	}
+	return h.token, true
+}
+
 func (s *watchedShard) find(lock, owner string) *hold {
 	for _, h := range s.holds[lock] {
 		if h.owner == owner {

@@ -12,54 +12,90 @@ import (
 	"github.com/lockstep-go/lockstep/locker"
 )
 
-// The line of processes in Redis, and holds that go from hand to hand inside of one.
-
-// handing keeps key held by one client, by several goroutines in turns, until the test ends. It
-// counts the holds.
-func handing(t *testing.T, l *locker.Locker, key string, hold time.Duration) *atomic.Int64 {
-	t.Helper()
-	var (
-		holds atomic.Int64
-		wg    sync.WaitGroup
-	)
-	ctx, stop := context.WithCancel(t.Context())
-	for range 4 {
-		wg.Go(func() {
+// crowd lets n workers of l take key again and again, each for a while, until stop is called,
+// which returns how often they had it.
+func crowd(t *testing.T, l *locker.Locker, key string, n int, stay time.Duration) (grants *atomic.Int64, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	grants = new(atomic.Int64)
+	var wg sync.WaitGroup
+	for range n {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			for ctx.Err() == nil {
-				lease, err := l.Lock(ctx, key)
+				lease, err := l.Lock(ctx, key, locker.WithTTL(time.Minute), locker.WithRetry(never))
 				if err != nil {
-					continue
+					if ctx.Err() == nil {
+						t.Error(err)
+					}
+					return
 				}
-				holds.Add(1)
-				time.Sleep(hold)
-				if err := lease.Unlock(ctx); err != nil {
+				grants.Add(1)
+				if stay > 0 {
+					time.Sleep(stay)
+				}
+				if err := lease.Unlock(context.Background()); err != nil {
 					t.Error(err)
 				}
 			}
-		})
+		}()
 	}
-	t.Cleanup(func() { stop(); wg.Wait() })
-	for holds.Load() < 8 {
-		time.Sleep(time.Millisecond)
-	}
-	return &holds
+	stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(stop)
+	return grants, stop
 }
 
-// A process whose goroutines hand a lock to each other lets another one in.
-func TestTurns(t *testing.T) {
-	s := redistest.Start(t)
-	settings := locker.Config{TTL: time.Minute, Retry: &never}
-	a := open(t, redis.Config{Addrs: []string{s.Addr()}}, settings)
-	b := open(t, redis.Config{Addrs: []string{s.Addr()}}, settings)
-	holds := handing(t, a, "k", 20*time.Millisecond)
+// WAIT-007: a turn ends by time as well, or 64 holders who take their time would be one.
+func TestTurnOfSlowHolders(t *testing.T) {
+	srv := redistest.Start(t, redistest.Process())
+	c := redis.Config{Addrs: []string{srv.Addr()}}
+	a, b := open(t, c, locker.Config{}), open(t, c, locker.Config{})
+	grants, _ := crowd(t, a, "k", 4, 20*time.Millisecond)
+	for grants.Load() < 4 {
+		time.Sleep(time.Millisecond)
+	}
+	var worst int64
 	for range 5 {
-		before := holds.Load()
-		lease := mustLock(t, b, "k")
-		if n := holds.Load() - before; n > 4 { // the present one, and those before the line is asked
-			t.Errorf("the other process had to wait for %d holds", n)
+		before := grants.Load()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*promptly)
+		lease, err := b.Lock(ctx, "k", locker.WithTTL(time.Minute), locker.WithRetry(never))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
 		}
+		worst = max(worst, grants.Load()-before)
 		if err := lease.Unlock(t.Context()); err != nil {
 			t.Error(err)
+		}
+	}
+	if worst > 20 { // two or three; more where a machine is too busy to come within the time
+		t.Errorf("the other process waited for %d holds", worst)
+	}
+}
+
+// Inspect tells the token of who was passed the key, not the last that was set aside.
+func TestInspectOfPassed(t *testing.T) {
+	srv := redistest.Start(t, redistest.Process())
+	c := redis.Config{Addrs: []string{srv.Addr()}}
+	a, b := open(t, c, locker.Config{}), open(t, c, locker.Config{})
+	lease := mustLock(t, a, "k", locker.WithTTL(time.Minute))
+	next := make(chan *locker.Lease, 1)
+	go func() {
+		lease, err := a.Lock(t.Context(), "k", locker.WithTTL(time.Minute))
+		if err != nil {
+			t.Error(err)
+		}
+		next <- lease
+	}()
+	time.Sleep(settle)
+	if err := lease.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lease = <-next
+	for l, exact := range map[*locker.Locker]bool{a: true, b: false} {
+		info, ok, err := l.Inspect(t.Context(), "k")
+		if err != nil || !ok || info.Token < lease.Token() || exact && info.Token != lease.Token() {
+			t.Errorf("%+v, %v, %v; want the token %d", info, ok, err, lease.Token())
 		}
 	}
 }

@@ -86,8 +86,8 @@ type Inspector interface {
 // Info is what is known of one key's present holder.
 type Info struct {
 	Owner string
-	// Token is the holder's, or the greatest that it can have: of a hold that was passed on
-	// inside of another process (see [Passer]) the store may know no more.
+	// Token is the holder's. Of another process that passes the key on ([Passer]) it may be
+	// one that is set aside for a later holder there.
 	Token   uint64
 	Session bool
 	// Remaining is how long the hold lasts unless it is extended; 0 for a session of
