@@ -391,7 +391,7 @@ func TestWakeUpBesideAttendant(t *testing.T) {
 			ctx, leave := context.WithCancel(bg)
 			waiters := append(line(l, bg, 1), append(line(l, ctx, 1), line(l, bg, 1)...)...)
 			_ = s.Unlock(bg)
-			s = (<-waiters[0]).lease(t)
+			_ = (<-waiters[0]).lease(t)
 			last := waiters[2]
 			if round%2 == 0 {
 				leave()
