@@ -49,9 +49,12 @@ tidy-check: ## go.mod and go.sum of every module are as go mod tidy leaves them
 vuln: ## govulncheck in every module; passes with a notice where its database cannot be reached
 	@.ci/vuln $(GOVULNCHECK) $(MODULES)
 
+# In this order: lockgen needs no package to compile, stringer needs what lockgen writes, and
+# the rest needs both.
 generate: ## write everything that is generated
+	@go generate -run lockgen .
 	@cd locker && go generate ./...
-	@[[ ! -e generate.go ]] || go generate .
+	@go generate -skip lockgen .
 
 # Compares before with after rather than with the last commit, so that it also works
 # while one is working, and sees new files.

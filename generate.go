@@ -1,12 +1,13 @@
 // Package lockstep is the workshop of Lockstep: what generates, tests and measures the
 // published modules. It is never tagged and never imported.
 //
-// Everything that is generated from the sources of several modules is listed here; go
-// generate . writes it. Of the tables of configuration, go run ./gen/cmd/lockgen check
-// generate.go says whether they are stale; of the catalogue, a test in internal/mutants.
+// Everything that is generated from the sources of several modules is listed here; make
+// generate writes it, and make generate-check says whether it is stale. What lockgen writes
+// needs nothing that is generated: go run ./gen/cmd/lockgen check generate.go looks at that
+// alone, and works while the rest does not compile.
 package lockstep
 
-//go:generate go run ./gen/cmd/lockgen table -dir locker -type Config -into docs/configuration.md -mark locker
-//go:generate go run ./gen/cmd/lockgen table -dir backends/memory -type Config -into docs/configuration.md -mark memory
-//go:generate go run ./gen/cmd/lockgen table -dir backends/redis -type Config -into docs/configuration.md -mark redis
+//go:generate go run ./gen/cmd/lockgen config -dir locker -type Config -env LOCKSTEP -schema locker/config.schema.json -into docs/configuration.md -mark locker
+//go:generate go run ./gen/cmd/lockgen config -dir backends/memory -type Config -env LOCKSTEP_MEMORY -schema backends/memory/config.schema.json -into docs/configuration.md -mark memory
+//go:generate go run ./gen/cmd/lockgen config -dir backends/redis -type Config -env LOCKSTEP_REDIS -schema backends/redis/config.schema.json -into docs/configuration.md -mark redis
 //go:generate go run ./internal/mutants -catalogue docs/catalogue.md

@@ -1,13 +1,13 @@
 package locker
 
 import (
-	"fmt"
 	"log/slog"
 	"time"
 )
 
 // Config says which backend, and how its locks behave where the call is silent. The
-// zero value but for Type works.
+// zero value but for Type works. SetDefaults lists the defaults, Validate what is allowed,
+// LoadEnv the environment variables.
 //
 // As JSON, durations are strings with a unit ("30s", "250ms").
 type Config struct {
@@ -16,11 +16,18 @@ type Config struct {
 	Type string `json:"type"`
 
 	// Namespace is what LockNS, TryLockNS and Key put before a key, with a colon
-	// between them. It holds no colon. Default "app".
+	// between them. It holds no colon.
+	//
+	//lockgen:default DefaultNamespace
+	//lockgen:maxlen MaxNamespace
+	//lockgen:not : -- holds a colon, which separates the namespace from the key
 	Namespace string `json:"namespace"`
 
 	// TTL makes every hold a lease of this length unless the call says otherwise. 0
-	// means sessions. At most MaxTTL.
+	// means sessions.
+	//
+	//lockgen:min 0s
+	//lockgen:max MaxTTL
 	TTL time.Duration `json:"ttl"`
 
 	// Retry is how Lock waits. nil means DefaultRetry: until the ctx ends.
@@ -29,7 +36,10 @@ type Config struct {
 	// DriftFactor is how much earlier than the backend's own the local deadline of a
 	// lease is, as a share of its ttl, to allow for clocks that run at different
 	// speeds. 0 means the default: DefaultDriftFactor, or nothing where the backend
-	// keeps time by this process's own clock. At most MaxDriftFactor.
+	// keeps time by this process's own clock.
+	//
+	//lockgen:min 0
+	//lockgen:max MaxDriftFactor
 	DriftFactor float64 `json:"driftFactor"`
 
 	// Backend is the backend's own configuration: a value of its Config type, such as
@@ -48,33 +58,19 @@ type Config struct {
 	// layers are what sources said of the backend; applied over Backend by Open. Pointers,
 	// so that printing what contains a Config does not reach their secrets.
 	layers []*layer
+	// env is the environment as the last Load found it; nil if there was none.
+	env *environment
 }
 
 // settings checks what the core itself needs of c, and fills in the defaults.
 func (c Config) settings() (settings, error) {
-	s := settings{ttl: c.TTL, retry: DefaultRetry(), namespace: c.Namespace, drift: c.DriftFactor}
-	if s.namespace == "" {
-		s.namespace = DefaultNamespace
+	c.SetDefaults()
+	if err := c.Validate(); err != nil {
+		return settings{}, err
 	}
-	if err := checkNamespace(s.namespace); err != nil {
-		return s, err
-	}
-	if c.TTL != 0 {
-		if err := checkTTL(c.TTL); err != nil {
-			return s, fmt.Errorf("ttl: %w", err)
-		}
-		s.ttl = roundTTL(c.TTL)
-	}
+	s := settings{ttl: roundTTL(c.TTL), retry: DefaultRetry(), namespace: c.Namespace, drift: c.DriftFactor}
 	if c.Retry != nil {
-		if err := c.Retry.validate(); err != nil {
-			return s, err
-		}
 		s.retry = *c.Retry
-	}
-	if c.DriftFactor != 0 {
-		if err := checkDrift(c.DriftFactor); err != nil {
-			return s, err
-		}
 	}
 	return s, nil
 }

@@ -2,11 +2,10 @@ package locker
 
 import (
 	"errors"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/lockstep-go/lockstep/locker/internal/text"
 )
 
 // The sentinels of clause ERR-001. Every error of this package matches exactly the
@@ -137,17 +136,7 @@ func (e *Error) sentinel() error {
 }
 
 // quote makes anybody's bytes fit for one line of a log.
-func quote(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return strconv.Quote(s)
-	}
-	cut := most
-	for cut > most-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return strconv.Quote(s[:cut]) + "… (" + strconv.Itoa(len(s)) + " bytes)"
-}
+func quote(s string) string { return text.Quote(s) }
 
 // errClosing is the cause of what Close ends. It is not ErrClosed, so that a caller's ctx
 // that ended with another Locker is not taken for this one's end.

@@ -68,7 +68,7 @@ func ExampleLoadConfig() {
 	// {"type":"memory","ttl":"30s","retry":{"attempts":5,"delay":"100ms","jitter":"50ms"}}
 	// {"type":"memory","namespace":"shop"}
 	// {"type":"memory","ttl":"30s","backend":{"store":"tests"}}
-	// lockstep: load: invalid configuration: JSON text: tttl: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
+	// lockstep: load: invalid configuration: JSON text, line 1, column 20: tttl: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
 }
 
 // The program's own choices are the defaults; what a source says wins, field by field.

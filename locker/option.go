@@ -1,11 +1,13 @@
 package locker
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // Limits of what a caller may ask for.
@@ -36,48 +38,48 @@ const Forever = -1
 // Retry is how Lock waits for a lock that is held, or for a backend that does not
 // answer (WAIT-002). It applies to acquiring only, never to Unlock or Extend
 // (WAIT-005).
+//
+//lockgen:atmost jitter delay
 type Retry struct {
 	// Attempts is how many timed attempts follow the first one: 0 for none, Forever
 	// (-1) for no limit. Attempts made early, because a release was announced, do
 	// not count.
+	//
+	//lockgen:initial Forever
+	//lockgen:min Forever
 	Attempts int `json:"attempts"`
-	// Delay is the time between timed attempts; 0 means DefaultDelay.
+	// Delay is the time between timed attempts; in Go, 0 means DefaultDelay. Less than a
+	// millisecond counts as one.
+	//
+	//lockgen:default DefaultDelay
+	//lockgen:min 1ns
+	//lockgen:max MaxRetryDelay
 	Delay time.Duration `json:"delay"`
 	// Jitter spreads the attempts of many processes: each delay is drawn evenly from
-	// Delay ± Jitter. Not above Delay; 0 for none.
+	// Delay ± Jitter. 0 for none.
+	//
+	//lockgen:initial DefaultJitter
+	//lockgen:min 0s
 	Jitter time.Duration `json:"jitter"`
 }
 
 // DefaultRetry waits until the ctx ends: Forever, 100 ms ± 50 ms.
 func DefaultRetry() Retry {
-	return Retry{Attempts: Forever, Delay: DefaultDelay, Jitter: DefaultJitter}
+	var r Retry
+	r.Reset()
+	return r
 }
 
-func (r Retry) validate() error {
-	switch {
-	case r.Attempts < Forever:
-		return fmt.Errorf("retry.attempts: %d is not allowed; use -1 for ever, 0 for none, or a positive number", r.Attempts)
-	case r.Delay < 0 || r.Delay > MaxRetryDelay:
-		return fmt.Errorf("retry.delay: %s is not between 0s and %s", r.Delay, MaxRetryDelay)
-	case r.Jitter < 0:
-		return fmt.Errorf("retry.jitter: %s is negative; use 0s for none", r.Jitter)
-	case r.Jitter > r.delay():
-		return fmt.Errorf("retry.jitter: %s is larger than retry.delay, %s", r.Jitter, r.delay())
-	}
-	return nil
-}
-
-func (r Retry) delay() time.Duration {
-	if r.Delay == 0 {
-		return DefaultDelay
-	}
-	return r.Delay
+// checked is r with its gap filled, or an error that names the field.
+func (r Retry) checked() (Retry, error) {
+	r.setDefaults()
+	return r, r.validate("retry.")
 }
 
 // next draws the time until the next timed attempt. It is never 0, so that a
 // waiter cannot spin.
 func (r Retry) next() time.Duration {
-	d := r.delay()
+	d := r.Delay
 	if r.Jitter > 0 {
 		d += time.Duration(rand.Int64N(2*int64(r.Jitter)+1)) - r.Jitter
 	}
@@ -94,7 +96,7 @@ func (r Retry) budget() (d time.Duration, ok bool) {
 	for range min(r.Attempts, exact) {
 		d += r.next()
 	}
-	if rest := float64(r.Attempts-exact) * float64(r.delay()); rest > 0 {
+	if rest := float64(r.Attempts-exact) * float64(r.Delay); rest > 0 {
 		if rest > float64(math.MaxInt64-d) {
 			return 0, false
 		}
@@ -166,10 +168,11 @@ func (s *settings) change(opts []Option) *Error {
 			s.ttl = 0
 		}
 		if o.set&setRetry != 0 {
-			if err := o.retry.validate(); err != nil {
+			r, err := o.retry.checked()
+			if err != nil {
 				return &Error{Code: InvalidConfig, Err: err}
 			}
-			s.retry = o.retry
+			s.retry = r
 		}
 		if o.set&setNamespace != 0 {
 			if err := checkNamespace(o.namespace); err != nil {
@@ -202,14 +205,11 @@ func roundTTL(d time.Duration) time.Duration {
 	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 }
 
+// checkNamespace is what Config's Validate says of a namespace, as the error of a key.
 func checkNamespace(ns string) error {
-	switch {
-	case ns == "":
-		return fmt.Errorf("namespace: it is empty; leave it out for %q", DefaultNamespace)
-	case len(ns) > MaxNamespace:
-		return fmt.Errorf("namespace: %s has more than %d bytes", quote(ns), MaxNamespace)
-	case strings.Contains(ns, ":"):
-		return fmt.Errorf("namespace: %s holds a colon, which separates the namespace from the key", quote(ns))
+	var wrong *driver.FieldError
+	if errors.As(Config{Namespace: ns}.Validate(), &wrong) {
+		return fmt.Errorf("%s: %s", wrong.Field, wrong.Problem)
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ type Names struct {
 // C that holds a secret has the tag lockstep:"secret", so that no error or log shows it. A
 // backend's package calls Register in its init function.
 //
+// Where *C implements driver.Config, by code that lockgen config writes, its defaults and
+// checks are applied by Load already, and it takes fields from the environment.
+//
 // A mistake (a name registered twice, a C that is no struct, no open) makes Open of that
 // name fail with ErrInvalidConfig, rather than the program at its start. Safe for
 // concurrent use.
@@ -46,7 +49,7 @@ func Register[C any](name string, open func(ctx context.Context, c C) (driver.Ba
 	case open == nil:
 		r.wrong = "was registered without a function to open it"
 	}
-	r.merge = func(code any, layers []*layer) (any, error) {
+	r.merge = func(code any, layers []*layer, env *environment, check bool) (any, error) {
 		var c C
 		switch given := code.(type) {
 		case nil:
@@ -59,10 +62,26 @@ func Register[C any](name string, open func(ctx context.Context, c C) (driver.Ba
 		default:
 			return c, fmt.Errorf("backend: type %q takes a %s, not a %T", name, r.config, code)
 		}
+		generated, ok := any(&c).(driver.Config)
+		if ok && check {
+			generated.SetDefaults()
+		}
+		from := places{}
 		for _, l := range layers {
-			if err := l.apply(&c); err != nil {
-				return c, fmt.Errorf("%s: %w", l.source, err)
+			if err := l.layBackend(&c, from); err != nil {
+				return c, err
 			}
+		}
+		if !ok {
+			return c, nil
+		}
+		if env != nil {
+			if err := env.lay(generated, from); err != nil {
+				return c, err
+			}
+		}
+		if check {
+			return c, from.locate(generated.Validate())
 		}
 		return c, nil
 	}
@@ -88,8 +107,10 @@ func Register[C any](name string, open func(ctx context.Context, c C) (driver.Ba
 type registration struct {
 	name   string
 	config reflect.Type
-	// merge is the configuration C: what the program gave, with each source laid over it in turn.
-	merge func(code any, layers []*layer) (any, error)
+	// merge is the configuration C: what the program gave, with each source laid over it in turn, and the environment.
+	// With check, the defaults lie beneath, and what comes out is valid. Without, it is what was
+	// said, for printing.
+	merge func(code any, layers []*layer, env *environment, check bool) (any, error)
 	open  func(ctx context.Context, merged any) (driver.Backend, error)
 	wrong string
 }
@@ -180,7 +201,7 @@ func Open(ctx context.Context, cfg Config) (*Locker, error) {
 	if _, err := cfg.settings(); err != nil {
 		return nil, fail(InvalidConfig, err)
 	}
-	merged, err := r.merge(cfg.Backend, cfg.layers)
+	merged, err := r.merge(cfg.Backend, cfg.layers, cfg.env, true)
 	if err != nil {
 		return nil, fail(InvalidConfig, err)
 	}
@@ -191,6 +212,6 @@ func Open(ctx context.Context, cfg Config) (*Locker, error) {
 	if err != nil {
 		return nil, fail(codeOf(err), withContext(ctx, err))
 	}
-	cfg.Type, cfg.Backend, cfg.layers = "", nil, nil
+	cfg.Type, cfg.Backend, cfg.layers, cfg.env = "", nil, nil, nil
 	return New(b, cfg) // its errors: only a nil backend is left to find fault with
 }

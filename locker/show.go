@@ -19,7 +19,7 @@ const hidden = `"(hidden)"`
 // looks like a URL are hidden.
 func (c Config) String() string {
 	if r, bad := lookUp(c.Type); bad == nil {
-		if merged, err := r.merge(c.Backend, c.layers); err == nil {
+		if merged, err := r.merge(c.Backend, c.layers, c.env, false); err == nil {
 			if c.Backend = merged; reflect.ValueOf(merged).IsZero() {
 				c.Backend = nil
 			}

@@ -1,7 +1,6 @@
 package locker
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // LoadConfig reads a configuration from source, which is one of
@@ -23,16 +24,26 @@ import (
 //   - env:NAME: the environment variable NAME, which holds one of the others
 //   - the path of a file that holds JSON text
 //
-// so that a variable or a file can choose the backend. An unknown field, a wrong type
-// and a value out of range are an ErrInvalidConfig that names the source and the field;
-// never a password.
+// so that a variable or a file can choose the backend. Over it go the environment
+// variables of single fields, such as LOCKSTEP_TTL, LOCKSTEP_RETRY_DELAY and
+// LOCKSTEP_REDIS_ADDRS=a:6379,b:6379; LoadEnv of each configuration lists them. An empty
+// one counts as not set, and other variables are nobody's concern.
+//
+// An unknown field, a wrong type and a value out of range are an ErrInvalidConfig that
+// names the source, the line and column in JSON, and the field; never a password.
+// errors.As finds a driver.FieldError in it.
 func LoadConfig(source string) (Config, error) { return Config{}.Load(source) }
 
-// Load lays what source says (see LoadConfig) over c: a field that source gives wins,
-// field by field also within Retry and Backend; what it leaves out stays as it is in c.
-// A source that chooses another Type drops c.Backend, which is not of that type.
+// Load lays what source says (see LoadConfig) over c, and the environment over that: the
+// environment wins over the source, which wins over c, which wins over the defaults, field
+// by field also within Retry and Backend; what nobody gives stays as it is in c. Another
+// Type, from the source or from LOCKSTEP_TYPE, drops what was said of the backend for the
+// type before. Load may be called again: a later source wins over an earlier one.
+//
+// The environment is read by Load alone: Open of a Config that was made in Go does not
+// look at it.
 func (c Config) Load(source string) (Config, error) {
-	loaded, err := c.load(source, true)
+	loaded, err := c.load(source)
 	if err != nil {
 		var known *Error
 		if errors.As(err, &known) {
@@ -47,41 +58,97 @@ func (c Config) Load(source string) (Config, error) {
 // configuration, but a mistaken path.
 const maxSource = 1 << 20
 
-func (c Config) load(source string, env bool) (Config, error) {
+func (c Config) load(source string) (Config, error) {
+	l, err := readSource(source, "")
+	if err != nil {
+		return c, err
+	}
+	env := readEnvironment()
+	was := c.Type
+
+	// What is checked has the defaults beneath, so that a source's own zero value, such as
+	// "namespace": "", is not taken for a field that is left out. The result has not: it
+	// prints as what was said.
+	checked, from := c, places{}
+	checked.SetDefaults()
+	if err := l.layCore(&checked, from); err != nil {
+		return c, err
+	}
+	if p, given := from["type"]; given && checked.Type == "" {
+		return c, p.wrong("type", "it is empty")
+	}
+	if err := env.lay(&checked, from); err != nil {
+		return c, err
+	}
+	if err := checked.Validate(); err != nil {
+		return c, from.locate(err)
+	}
+	loaded := c
+	if err := errors.Join(l.layCore(&loaded, places{}), env.lay(&loaded, places{})); err != nil {
+		return c, err
+	}
+
+	loaded.env = env
+	about := loaded.Type // what l says of the backend is about this type
+	if l.typ != "" || was != "" {
+		about = l.typ
+		if about == "" {
+			about = was
+		}
+	}
+	if !sameBackend(was, loaded.Type) {
+		loaded.Backend, loaded.layers = nil, nil
+	}
+	if sameBackend(about, loaded.Type) && l.sayBackend() {
+		loaded.layers = append(loaded.layers[:len(loaded.layers):len(loaded.layers)], l)
+	}
+	if loaded.Type == "" {
+		return loaded, nil
+	}
+	r, bad := lookUp(loaded.Type)
+	if bad != nil {
+		bad.Op = "load"
+		if p, ok := from["type"]; ok {
+			bad.Err = errors.New(p.at("", bad.Err.Error()))
+		}
+		return c, bad
+	}
+	_, err = r.merge(loaded.Backend, loaded.layers, env, true)
+	return loaded, err
+}
+
+// readSource reads and parses a source. via is what led to it, such as "env:NAME: ".
+func readSource(source, via string) (*layer, error) {
 	source = strings.TrimSpace(source)
 	name, isEnv := strings.CutPrefix(source, "env:")
 	switch {
 	case source == "":
-		return c, errors.New("source: it is empty; give JSON text, a file, a URL, or env:NAME")
+		return nil, errors.New(via + "source: it is empty; give JSON text, a file, a URL, or env:NAME")
 	case len(source) > maxSource:
-		return c, fmt.Errorf("source: it has %d bytes; at most %d are allowed", len(source), maxSource)
-	case isEnv && !env:
-		return c, errors.New("source: it is env:NAME again; a variable holds JSON text, a file or a URL")
+		return nil, fmt.Errorf("%ssource: it has %d bytes; at most %d are allowed", via, len(source), maxSource)
+	case isEnv && via != "":
+		return nil, errors.New(via + "source: it is env:NAME again; a variable holds JSON text, a file or a URL")
 	case isEnv:
 		if !isVariable.MatchString(name) {
-			return c, errors.New("source: what follows env: is not the name of a variable (not shown: it may hold a secret)")
+			return nil, errors.New("source: what follows env: is not the name of a variable (not shown: it may hold a secret)")
 		}
 		value, set := os.LookupEnv(name)
 		if !set || strings.TrimSpace(value) == "" {
-			return c, fmt.Errorf("env:%s: the variable is not set or empty", name)
+			return nil, fmt.Errorf("env:%s: the variable is not set or empty", name)
 		}
-		c, err := c.load(value, false)
-		if err != nil {
-			err = fmt.Errorf("env:%s: %w", name, err)
-		}
-		return c, err
+		return readSource(value, "env:"+name+": ")
 	case strings.HasPrefix(source, "{"):
-		return c.loadJSON("JSON text", []byte(source))
+		return newJSON(via+"JSON text", []byte(source))
 	case looksLikeURL.MatchString(source):
-		return c.loadURL(source)
+		return newURL(source, via)
 	}
 	// What is no path is not repeated in an error: it may be a mistyped URL or JSON with
 	// a password in it, or, in a variable, a password alone.
 	f, err := os.Open(source)
-	if err != nil && (!env || len(source) > 4096 || !looksLikePath.MatchString(source) || !strings.ContainsAny(source, `./\`)) {
-		return c, fmt.Errorf("source: it is neither JSON text that begins with {, nor a URL, nor the path of a file that can be opened (not shown: it may hold a secret): %w", pathError(err))
+	if err != nil && (via != "" || len(source) > 4096 || !looksLikePath.MatchString(source) || !strings.ContainsAny(source, `./\`)) {
+		return nil, fmt.Errorf("%ssource: it is neither JSON text that begins with {, nor a URL, nor the path of a file that can be opened (not shown: it may hold a secret): %w", via, pathError(err))
 	}
-	return c.loadFile(source, f, err)
+	return readFile(via, source, f, err)
 }
 
 var (
@@ -98,21 +165,21 @@ func quoteBare(s string) string {
 	return q[1:end] + q[end+1:]
 }
 
-// loadFile takes what os.Open returned for path.
-func (c Config) loadFile(path string, f *os.File, err error) (Config, error) {
-	name := "file " + quote(path)
+// readFile takes what os.Open returned for path.
+func readFile(via, path string, f *os.File, err error) (*layer, error) {
+	name := via + "file " + quote(path)
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", name, pathError(err))
+		return nil, fmt.Errorf("%s: %w", name, pathError(err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSource+1))
 	if err != nil {
-		return c, fmt.Errorf("%s: it cannot be read: %w", name, pathError(err))
+		return nil, fmt.Errorf("%s: it cannot be read: %w", name, pathError(err))
 	}
 	if len(data) > maxSource {
-		return c, fmt.Errorf("%s: it has more than %d bytes", name, maxSource)
+		return nil, fmt.Errorf("%s: it has more than %d bytes", name, maxSource)
 	}
-	return c.loadJSON(name, data)
+	return newJSON(name, data)
 }
 
 // pathError is err without the path, which has been named already, or must not be.
@@ -124,39 +191,121 @@ func pathError(err error) error {
 	return err
 }
 
-func (c Config) loadJSON(name string, data []byte) (Config, error) {
-	var backend json.RawMessage
-	given, err := decodeConfig(&c, &backend, data)
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", name, err)
-	}
-	var layers []*layer
-	if len(backend) > 0 {
-		layers = []*layer{{source: name, json: backend}}
-	}
-	return c.lay(name, given, layers)
+// layer is what one source said.
+type layer struct {
+	source string // its name in errors
+	typ    string // the type that it chooses, or ""
+
+	// Of JSON: all of it, what stands as backend, and where.
+	doc     []byte
+	backend []byte
+	offset  int
+
+	// Of a URL: it without its query, and what the query says of the core and of the backend.
+	url         *url.URL
+	core, query url.Values
 }
 
-// decodeConfig decodes data over c, but for the backend's part, which it sets aside, and
-// for Type, which it returns, or "" if data gives none.
-func decodeConfig(c *Config, backend *json.RawMessage, data []byte) (string, error) {
-	was := c.Type
-	c.Type = ""
-	d := decoder{aside: map[string]*json.RawMessage{"backend": backend}, fill: fillRetry}
-	err := d.decode(data, c)
-	given := c.Type
-	c.Type = was
-	return given, err
-}
+// sayBackend is whether l says anything of the backend.
+func (l *layer) sayBackend() bool { return l.url != nil || l.backend != nil }
 
-// fillRetry makes {"retry": {"attempts": 3}} keep the default delay and jitter.
-func fillRetry(v any) {
-	if r, ok := v.(*Retry); ok {
-		*r = DefaultRetry()
+func newJSON(name string, data []byte) (*layer, error) {
+	l := &layer{source: name, doc: data}
+	if err := wellFormed(data); err != nil {
+		return nil, l.fail(err, "")
 	}
+	return l, nil
 }
 
-func (c Config) loadURL(source string) (Config, error) {
+// fail is f as an error. prefix comes before the names in f.
+func (l *layer) fail(f *fault, prefix string) error {
+	p := l.place(f.offset, prefix)
+	if f.path == "" {
+		return errors.New(p.at(strings.TrimSuffix(prefix, "."), f.problem))
+	}
+	return p.wrong(f.path, f.problem)
+}
+
+func (l *layer) place(offset int, prefix string) place {
+	return place{source: l.source, prefix: prefix, doc: l.doc, offset: offset}
+}
+
+// layCore lays what l says of the core over c, and notes in from where it stands.
+func (l *layer) layCore(c *Config, from places) error {
+	if l.url != nil {
+		for _, field := range slices.Sorted(maps.Keys(l.core)) {
+			if _, err := setText(c, field, l.core[field]); err != nil {
+				return l.fail(err, "")
+			}
+			from[field] = l.place(0, "")
+		}
+		c.Type = l.typ
+		return nil
+	}
+	d := decoder{
+		aside: map[string]func([]byte, int) *fault{
+			"backend": func(data []byte, offset int) *fault {
+				if data[0] != '{' {
+					return &fault{"backend", "want an object: {…}", offset}
+				}
+				l.backend, l.offset = data, offset
+				return nil
+			},
+			// Editors find the schema of a file by it.
+			"$schema": func([]byte, int) *fault { return nil },
+		},
+		seen: func(path string, offset int) { from[path] = l.place(offset, "") },
+	}
+	if err := d.object("", l.doc, 0, reflect.ValueOf(c).Elem(), false); err != nil {
+		return l.fail(err, "")
+	}
+	if _, given := from["type"]; given {
+		l.typ = c.Type
+	}
+	return nil
+}
+
+// layBackend lays what l says of the backend over the configuration that c points to.
+func (l *layer) layBackend(c any, from places) error {
+	if l.url == nil {
+		const prefix = "backend."
+		d := decoder{seen: func(path string, offset int) { from[path] = l.place(offset, prefix) }}
+		if err := d.object("", l.backend, l.offset, reflect.ValueOf(c).Elem(), false); err != nil {
+			return l.fail(err, prefix)
+		}
+		return nil
+	}
+	if uc, ok := c.(URLConfig); ok {
+		u, v := *l.url, reflect.ValueOf(c).Elem()
+		before := reflect.New(v.Type()).Elem()
+		before.Set(v)
+		if err := uc.UnmarshalURL(&u); err != nil {
+			return fmt.Errorf("%s: %w", l.source, err)
+		}
+		for i := range v.NumField() { // what has changed, the URL has given
+			if name := jsonName(v.Type().Field(i)); name != "" && !reflect.DeepEqual(v.Field(i).Interface(), before.Field(i).Interface()) {
+				from[name] = l.place(0, "")
+			}
+		}
+	} else if l.url.Host != "" || l.url.User != nil || strings.Trim(l.url.Path, "/") != "" {
+		return errors.New(l.source + ": this backend takes no user, host or path in its URL; use ?field=value")
+	}
+	for _, field := range slices.Sorted(maps.Keys(l.query)) {
+		known, err := setText(c, field, l.query[field])
+		if err != nil {
+			return l.fail(err, "")
+		}
+		if !known {
+			all := append(textFields(reflect.TypeOf(c).Elem(), ""), textFields(reflect.TypeFor[Config](), "")...)
+			all = slices.DeleteFunc(all, func(name string) bool { return name == "type" })
+			return l.fail(&fault{path: quoteBare(field), problem: unknownField(all)}, "")
+		}
+		from[field] = l.place(0, "")
+	}
+	return nil
+}
+
+func newURL(source, via string) (*layer, error) {
 	name, _, _ := strings.Cut(source, ":")
 	name = strings.ToLower(name)
 	u, err := url.Parse(source)
@@ -164,63 +313,66 @@ func (c Config) loadURL(source string) (Config, error) {
 		strings.Contains(u.EscapedPath()+u.RawQuery, "@") {
 		// A / ? or # in a password ends the authority early: the @ is what gives it away.
 		// url.Parse's own words quote the URL, and with it a password.
-		return c, fmt.Errorf("URL %s://…: it is malformed; write %s://[user:password@]host[:port][/path][?field=value] and percent-encode special characters (not shown: it may hold a secret)", name, name)
+		return nil, fmt.Errorf("%sURL %s://…: it is malformed; write %s://[user:password@]host[:port][/path][?field=value] and percent-encode special characters (not shown: it may hold a secret)", via, name, name)
 	}
 	if name == "file" {
 		if u.Host != "" || u.RawQuery != "" {
-			return c, errors.New("URL file://…: write file:///path/of/the/file")
+			return nil, errors.New(via + "URL file://…: write file:///path/of/the/file")
 		}
 		f, err := os.Open(u.Path)
-		return c.loadFile(u.Path, f, err)
+		return readFile(via, u.Path, f, err)
 	}
 	r, bad := lookUpScheme(name)
 	if bad != nil {
 		bad.Op = "load"
-		return c, bad
+		return nil, bad
 	}
-	label := "URL " + name + "://" + quoteBare(u.Host)
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return c, fmt.Errorf("%s: the query is malformed; percent-encode special characters", label)
-	}
-	d := decoder{aside: map[string]*json.RawMessage{"backend": nil, "type": nil}, fill: fillRetry}
-	for _, field := range slices.Sorted(maps.Keys(query)) {
-		known, err := d.setText(&c, field, query[field])
-		if err != nil {
-			return c, fmt.Errorf("%s: %w", label, err)
-		}
-		if known {
-			delete(query, field)
-		}
+	l := &layer{source: via + "URL " + name + "://" + quoteBare(u.Host), typ: r.name, url: u}
+	if l.query, err = url.ParseQuery(u.RawQuery); err != nil {
+		return nil, fmt.Errorf("%s: the query is malformed; percent-encode special characters", l.source)
 	}
 	u.RawQuery = ""
-	return c.lay(label, r.name, []*layer{{source: label, url: u, query: query}})
+	l.core = url.Values{}
+	for field, values := range l.query {
+		first, _, _ := strings.Cut(field, ".")
+		if _, _, ok := fieldByName(reflect.ValueOf(Config{}), first); ok && first != "type" && first != "backend" {
+			if known, _ := setText(new(Config), field, values); known {
+				l.core[field] = values
+				delete(l.query, field)
+			}
+		}
+	}
+	return l, nil
 }
 
-// lay finishes a source: it may have chosen the type, and what it said of the backend
-// is checked now if the type is known, so that the error comes from where the mistake is.
-func (c Config) lay(name, typ string, layers []*layer) (Config, error) {
-	if typ != "" {
-		if !sameBackend(c.Type, typ) {
-			c.Backend, c.layers = nil, nil
+// environment is what the process's environment was when it was read, so that a Config
+// stays the same from Load to Open.
+type environment struct{ variables map[string]string }
+
+func readEnvironment() *environment {
+	e := &environment{map[string]string{}}
+	for _, s := range os.Environ() {
+		if name, value, ok := strings.Cut(s, "="); ok && value != "" {
+			e.variables[name] = value
 		}
-		c.Type = typ
 	}
-	c.layers = append(c.layers[:len(c.layers):len(c.layers)], layers...)
-	if _, err := c.settings(); err != nil {
-		return c, fmt.Errorf("%s: %w", name, err)
+	return e
+}
+
+func (e *environment) lookUp(name string) (string, bool) {
+	value, ok := e.variables[name]
+	return value, ok
+}
+
+// lay lays the environment over the configuration c. from is what the sources before it
+// gave, and learns what the environment gives.
+func (e *environment) lay(c driver.Config, from places) error {
+	env := driver.Env{Lookup: e.lookUp}
+	c.LoadEnv(&env)
+	for field, variable := range env.Variables() {
+		from[field] = place{source: variable}
 	}
-	if c.Type == "" {
-		return c, nil
-	}
-	r, bad := lookUp(c.Type)
-	if bad != nil {
-		bad.Op = "load"
-		bad.Err = fmt.Errorf("%s: %w", name, bad.Err)
-		return c, bad
-	}
-	_, err := r.merge(nil, c.layers)
-	return c, err
+	return from.locate(env.Err())
 }
 
 // sameBackend: an alias chooses nothing else.
@@ -231,41 +383,4 @@ func sameBackend(was, now string) bool {
 	a, bad := lookUp(was)
 	b, bad2 := lookUp(now)
 	return bad == nil && bad2 == nil && a == b
-}
-
-// queryFields are the fields of Config that a URL's query can give.
-var queryFields = []string{"namespace", "ttl", "retry.attempts", "retry.delay", "retry.jitter", "driftFactor"}
-
-// layer is what one source said of the backend's configuration.
-type layer struct {
-	source string
-	json   json.RawMessage
-	url    *url.URL
-	query  url.Values
-}
-
-// apply lays l over the configuration that c points to.
-func (l *layer) apply(c any) error {
-	if l.url == nil {
-		return (&decoder{path: "backend"}).decode(l.json, c)
-	}
-	if uc, ok := c.(URLConfig); ok {
-		u := *l.url
-		if err := uc.UnmarshalURL(&u); err != nil {
-			return err
-		}
-	} else if l.url.Host != "" || l.url.User != nil || strings.Trim(l.url.Path, "/") != "" {
-		return errors.New("this backend takes no user, host or path in its URL; use ?field=value")
-	}
-	var d decoder
-	for _, field := range slices.Sorted(maps.Keys(l.query)) {
-		known, err := d.setText(c, field, l.query[field])
-		if err != nil {
-			return err
-		}
-		if !known {
-			return unknownField(field, append(fieldNames(reflect.TypeOf(c).Elem()), queryFields...))
-		}
-	}
-	return nil
 }

@@ -49,26 +49,29 @@ import (
 )
 
 // Config says which store to open, and how it is built. The zero value works.
+//
+//lockgen:check checkShards
 type Config struct {
-	// Store is the name of the store within this process; "" is "default". Backends
-	// of the same store share their keys.
+	// Store is the name of the store within this process. Backends of the same store share
+	// their keys.
+	//
+	//lockgen:default default
 	Store string `json:"store"`
 	// Shards is the number of parts, each with its own mutex and timer, into which the
-	// keys are divided: a power of two from 1 to 65536, or 0 for what an open store
-	// already has and otherwise for a number chosen from GOMAXPROCS. More parts let
-	// more processors work at the same time; an empty part takes about half a kilobyte.
+	// keys are divided: a power of two, or 0 for what an open store already has and
+	// otherwise for a number chosen from GOMAXPROCS. More parts let more processors work
+	// at the same time; an empty part takes about half a kilobyte.
+	//
+	//lockgen:min 0
+	//lockgen:max maxShards
 	Shards int `json:"shards"`
 }
 
-const (
-	defaultStore = "default"
-	maxShards    = 1 << 16
-)
+const maxShards = 1 << 16
 
-func (c Config) validate() error {
-	if c.Shards < 0 || c.Shards > maxShards || c.Shards&(c.Shards-1) != 0 {
-		return fmt.Errorf("%w: shards: %d is not a power of two from 1 to %d, nor 0 for a number chosen from GOMAXPROCS",
-			driver.ErrInvalidConfig, c.Shards, maxShards)
+func (c *Config) checkShards() error {
+	if c.Shards&(c.Shards-1) != 0 {
+		return driver.Invalid("shards", "%d is not a power of two from 1 to %d, nor 0 for a number chosen from GOMAXPROCS", c.Shards, maxShards)
 	}
 	return nil
 }
@@ -105,7 +108,8 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	if err := ctxError(ctx); err != nil {
 		return nil, fmt.Errorf("memory: Open: %w", err)
 	}
-	if err := c.validate(); err != nil {
+	c.SetDefaults()
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	s, err := openStore(c)

@@ -37,9 +37,6 @@ var stores = struct {
 
 func openStore(c Config) (*store, error) {
 	name := c.Store
-	if name == "" {
-		name = defaultStore
-	}
 	stores.mu.Lock()
 	defer stores.mu.Unlock()
 	s := stores.byName[name]

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -18,13 +17,22 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Config says which Redis, and how. The zero value is a Redis on this machine.
+// Config says which Redis, and how. The zero value is a Redis on this machine. SetDefaults
+// lists the defaults, Validate what is allowed, LoadEnv the environment variables.
 //
 // As a URL: redis://user:password@host:6379/0?validity=20s, rediss:// for TLS, or
 // redis:///?masterSet=main&addrs=s1:26379&addrs=s2:26379 for several addresses.
+//
+//lockgen:requires sentinelUsername masterSet
+//lockgen:requires sentinelPassword masterSet
+//lockgen:check checkAddrs
+//lockgen:check checkDB
+//lockgen:check checkPassword
 type Config struct {
 	// Addrs are host:port of one Redis; of some nodes of a Cluster; or, with MasterSet, of
-	// the Sentinels. A path that begins with / is a unix socket. Default localhost:6379.
+	// the Sentinels. A path that begins with / is a unix socket, and stands alone.
+	//
+	//lockgen:default localhost:6379
 	Addrs []string `json:"addrs"`
 
 	// Username and Password are the ACL user's. A password alone is the default user's.
@@ -32,6 +40,9 @@ type Config struct {
 	Password string `json:"password" lockstep:"secret"`
 
 	// DB is the number of the database. A Cluster has only 0.
+	//
+	//lockgen:min 0
+	//lockgen:max 1 << 20
 	DB int `json:"db"`
 
 	// MasterSet is the name under which Sentinel watches the master. Empty: no Sentinel.
@@ -46,27 +57,50 @@ type Config struct {
 	TLS *TLS `json:"tls"`
 
 	// Prefix begins every key in Redis, so that several users can share one database. It
-	// holds no brace and does not begin with "token:". Everyone who is to exclude each other uses the same. Default "lockstep".
+	// holds no brace and does not begin with "token:". Everyone who is to exclude each other
+	// uses the same.
+	//
+	//lockgen:default lockstep
+	//lockgen:maxlen 128
+	//lockgen:not [{}] -- holds a brace, which would decide the Cluster slot
+	//lockgen:not ^token: -- begins with token:, as the token counters of other prefixes do
 	Prefix string `json:"prefix"`
 
 	// Validity is how long a session's key outlives its process: it is renewed three times
-	// within it. From 500 ms to 1 h, default 10 s. A process that cannot reach Redis for so
-	// long loses its sessions.
+	// within it. A process that cannot reach Redis for so long loses its sessions.
+	//
+	//lockgen:default 10s
+	//lockgen:min 500ms
+	//lockgen:max 1h
 	Validity time.Duration `json:"validity"`
 
 	// Timeout is how long the connection may stay silent before it counts as broken. It
-	// bounds calls whose ctx has no end. From 10 ms to 5 min, default 5 s.
+	// bounds calls whose ctx has no end.
+	//
+	//lockgen:default 5s
+	//lockgen:min 10ms
+	//lockgen:max 5m
 	Timeout time.Duration `json:"timeout"`
 
-	// DialTimeout bounds one attempt to connect. From 10 ms to 5 min, default 5 s.
+	// DialTimeout bounds one attempt to connect.
+	//
+	//lockgen:default 5s
+	//lockgen:min 10ms
+	//lockgen:max 5m
 	DialTimeout time.Duration `json:"dialTimeout"`
 
 	// Tracking is how waiters and holders hear of changes by others: "auto", by Redis's
 	// announcements to caching clients where the server can, otherwise by polling; "on",
-	// by announcements or Open fails; "off", by polling. Default "auto".
+	// by announcements or Open fails; "off", by polling.
+	//
+	//lockgen:default TrackingAuto
+	//lockgen:enum TrackingAuto TrackingOn TrackingOff
 	Tracking string `json:"tracking"`
 
-	// ClientName is shown by CLIENT LIST. Default "lockstep".
+	// ClientName is shown by CLIENT LIST.
+	//
+	//lockgen:default lockstep
+	//lockgen:pattern ^[!-~]*$ -- holds a space or a character that Redis does not allow
 	ClientName string `json:"clientName"`
 
 	// ClientOption, where it is not nil, has the last word on the client's options, for
@@ -76,6 +110,8 @@ type Config struct {
 
 // TLS is how connections are encrypted and who is trusted. The zero value trusts the
 // system's authorities.
+//
+//lockgen:together certFile keyFile
 type TLS struct {
 	// CAFile is a PEM file with the authorities to trust instead of the system's.
 	CAFile string `json:"caFile"`
@@ -93,18 +129,6 @@ const (
 	TrackingAuto = "auto"
 	TrackingOn   = "on"
 	TrackingOff  = "off"
-)
-
-const (
-	defaultAddr     = "localhost:6379"
-	defaultPrefix   = "lockstep"
-	defaultValidity = 10 * time.Second
-	defaultTimeout  = 5 * time.Second
-	minValidity     = 500 * time.Millisecond
-	maxValidity     = time.Hour
-	minTimeout      = 10 * time.Millisecond
-	maxTimeout      = 5 * time.Minute
-	maxPrefix       = 128
 )
 
 // UnmarshalURL implements locker.URLConfig.
@@ -148,74 +172,40 @@ func (c *Config) UnmarshalURL(u *url.URL) error {
 	return nil
 }
 
-// withDefaults is c with its gaps filled, or an error that matches driver.ErrInvalidConfig
-// and names the field.
-func (c Config) withDefaults() (Config, error) {
-	fill(&c.Prefix, defaultPrefix)
-	fill(&c.ClientName, "lockstep")
-	fill(&c.Tracking, TrackingAuto)
-	fill(&c.Validity, defaultValidity)
-	fill(&c.Timeout, defaultTimeout)
-	fill(&c.DialTimeout, defaultTimeout)
-	if len(c.Addrs) == 0 {
-		c.Addrs = []string{defaultAddr}
-	}
-	return c, c.validate()
-}
-
-func fill[T comparable](field *T, def T) {
-	var zero T
-	if *field == zero {
-		*field = def
-	}
-}
-
-func (c Config) validate() error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: "+format, append([]any{driver.ErrInvalidConfig}, args...)...)
-	}
+func (c *Config) checkAddrs() error {
 	for i, a := range c.Addrs {
+		field := fmt.Sprintf("addrs[%d]", i)
 		if strings.HasPrefix(a, "/") {
-			if len(c.Addrs) > 1 || c.MasterSet != "" {
-				return bad("addrs[%d]: %q is a unix socket, which stands alone", i, a)
+			switch {
+			case len(c.Addrs) > 1:
+				return driver.Invalid(field, "%v is a unix socket, which stands alone, but there are %d addrs", a, len(c.Addrs))
+			case c.MasterSet != "":
+				return driver.Invalid(field, "%v is a unix socket, which stands alone, but masterSet is %v", a, c.MasterSet).With("masterSet")
 			}
 			continue
 		}
 		if strings.Contains(a, "@") || strings.Contains(a, "//") {
-			return bad("addrs[%d]: want host:port; user and password have fields of their own (not shown: it may hold a secret)", i)
+			return driver.Invalid(field, "want host:port; user and password have fields of their own (not shown: it may hold a secret)")
 		}
 		host, port, err := net.SplitHostPort(a)
 		if n, perr := strconv.Atoi(port); err != nil || host == "" || perr != nil || n < 1 || n > 65535 {
-			return bad("addrs[%d]: %q is not host:port with a port from 1 to 65535", i, a)
+			return driver.Invalid(field, "%v is not host:port with a port from 1 to 65535", a)
 		}
 	}
-	switch {
-	case c.DB < 0 || c.DB > 1<<20:
-		return bad("db: %d is not between 0 and %d", c.DB, 1<<20)
-	case c.DB != 0 && len(c.Addrs) > 1 && c.MasterSet == "":
-		return bad("db: %d with %d addrs: a Cluster has only database 0", c.DB, len(c.Addrs))
-	case c.MasterSet == "" && (c.SentinelUsername != "" || c.SentinelPassword != ""):
-		return bad("masterSet: it is empty, but sentinelUsername or sentinelPassword is given")
-	case c.Username != "" && c.Password == "" && c.ClientOption == nil:
-		return bad("password: it is empty, but username is %q", c.Username)
-	case len(c.Prefix) > maxPrefix:
-		return bad("prefix: it has %d bytes; at most %d are allowed", len(c.Prefix), maxPrefix)
-	case strings.ContainsAny(c.Prefix, "{}"):
-		return bad("prefix: %q holds a brace, which would decide the Cluster slot", c.Prefix)
-	case strings.HasPrefix(c.Prefix, "token:"):
-		return bad("prefix: %q begins with token:, as the token counters of other prefixes do", c.Prefix)
-	case c.Validity < minValidity || c.Validity > maxValidity:
-		return bad("validity: %s is not between %s and %s", c.Validity, minValidity, maxValidity)
-	case c.Timeout < minTimeout || c.Timeout > maxTimeout:
-		return bad("timeout: %s is not between %s and %s", c.Timeout, minTimeout, maxTimeout)
-	case c.DialTimeout < minTimeout || c.DialTimeout > maxTimeout:
-		return bad("dialTimeout: %s is not between %s and %s", c.DialTimeout, minTimeout, maxTimeout)
-	case c.Tracking != TrackingAuto && c.Tracking != TrackingOn && c.Tracking != TrackingOff:
-		return bad("tracking: %q is not one of auto, on, off", c.Tracking)
-	case strings.ContainsFunc(c.ClientName, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return bad("clientName: %q holds a space or a character that Redis does not allow", c.ClientName)
-	case c.TLS != nil && (c.TLS.CertFile == "") != (c.TLS.KeyFile == ""):
-		return bad("tls.certFile, tls.keyFile: %q and %q; give both or neither", c.TLS.CertFile, c.TLS.KeyFile)
+	return nil
+}
+
+func (c *Config) checkDB() error {
+	if c.DB != 0 && len(c.Addrs) > 1 && c.MasterSet == "" {
+		return driver.Invalid("db", "%d with %d addrs: a Cluster has only database 0", c.DB, len(c.Addrs)).With("addrs")
+	}
+	return nil
+}
+
+// checkPassword is no lockgen:requires, because ClientOption may give credentials as well.
+func (c *Config) checkPassword() error {
+	if c.Username != "" && c.Password == "" && c.ClientOption == nil {
+		return driver.Invalid("password", "it is empty, but username is %v", c.Username).With("username")
 	}
 	return nil
 }
@@ -288,24 +278,4 @@ func (t *TLS) config() (*tls.Config, error) {
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
-}
-
-// Format implements fmt.Formatter: passwords are masked whatever the verb.
-func (c Config) Format(f fmt.State, verb rune) {
-	type plain Config // without this method
-	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c.masked()))
-}
-
-// LogValue implements slog.LogValuer, with passwords masked.
-func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
-
-func (c Config) masked() Config {
-	const mask = "***"
-	if c.Password != "" {
-		c.Password = mask
-	}
-	if c.SentinelPassword != "" {
-		c.SentinelPassword = mask
-	}
-	return c
 }

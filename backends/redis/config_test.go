@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -39,8 +40,9 @@ func TestInvalidConfig(t *testing.T) {
 		{"long prefix", Config{Prefix: strings.Repeat("p", 129)}, []string{"prefix", "129", "128"}},
 		{"short validity", Config{Validity: time.Millisecond}, []string{"validity", "1ms", "500ms", "1h"}},
 		{"negative validity", Config{Validity: -time.Second}, []string{"validity", "-1s"}},
-		{"long timeout", Config{Timeout: time.Hour}, []string{"timeout", "1h0m0s", "5m0s"}},
+		{"long timeout", Config{Timeout: time.Hour}, []string{"timeout", "1h", "5m"}},
 		{"negative dial timeout", Config{DialTimeout: -1}, []string{"dialTimeout", "-1ns"}},
+		{"key without certificate", Config{TLS: &TLS{KeyFile: "k.pem"}}, []string{"tls.certFile", "tls.keyFile", `"k.pem"`}},
 		{"tracking", Config{Tracking: "maybe"}, []string{"tracking", `"maybe"`, "auto, on, off"}},
 		{"client name", Config{ClientName: "a b"}, []string{"clientName", `"a b"`}},
 		{"certificate without key", Config{TLS: &TLS{CertFile: "c.pem"}}, []string{"tls.certFile", `"c.pem"`}},
@@ -72,6 +74,11 @@ func TestConfigFromSources(t *testing.T) {
 		return nil, driver.ErrUnsupported
 	}
 	locker.Register("caught", catch, locker.Names{Schemes: []string{"caughts"}})
+	for _, name := range os.Environ() { // the environment goes over the sources
+		if name, _, _ := strings.Cut(name, "="); strings.HasPrefix(name, "LOCKSTEP_") {
+			t.Setenv(name, "")
+		}
+	}
 	for _, tt := range []struct {
 		source string
 		want   Config
@@ -87,6 +94,7 @@ func TestConfigFromSources(t *testing.T) {
 			Config{Addrs: []string{"a:1"}, Password: secret, TLS: &TLS{CAFile: "f"}, Timeout: 2 * time.Second}},
 	} {
 		got = Config{}
+		tt.want.SetDefaults()
 		cfg, err := locker.LoadConfig(tt.source)
 		if err != nil {
 			t.Errorf("%s: %v", tt.source, err)

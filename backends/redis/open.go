@@ -48,8 +48,8 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	if ctx == nil {
 		return nil, errors.New("ctx is nil; pass context.Background()")
 	}
-	c, err := c.withDefaults()
-	if err != nil {
+	c.SetDefaults()
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	opt, err := c.clientOption()
@@ -156,9 +156,12 @@ func newClient(opt rueidis.ClientOption) (client rueidis.Client, err error) {
 	return rueidis.NewClient(opt)
 }
 
+// infoTimeout bounds the question for the version.
+const infoTimeout = 5 * time.Second
+
 // beforeNoLoop says whether any node is older than 7.0.5.
 func beforeNoLoop(client rueidis.Client) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), infoTimeout)
 	defer cancel()
 	for _, node := range client.Nodes() {
 		info, err := node.Do(ctx, node.B().Info().Section("server").Build()).ToString()

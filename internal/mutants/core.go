@@ -226,14 +226,14 @@ func (l *Locker) newLease(`},
 		`	if MUTATED { return Held }
 	return Unavailable
 }`},
-	{"ERR-003", "of two fields that disagree one is named", "option.go",
-		`		return fmt.Errorf("retry.jitter: %s is larger than retry.delay, %s", r.Jitter, r.delay())`,
-		`		if MUTATED { return fmt.Errorf("retry.jitter: %s is too large", r.Jitter) }
-		return fmt.Errorf("retry.jitter: %s is larger than retry.delay, %s", r.Jitter, r.delay())`},
-	{"ERR-003", "the allowed range is left out", "option.go",
-		`		return fmt.Errorf("driftFactor: %v is not above 0 and at most %v", f, MaxDriftFactor)`,
-		`		if MUTATED { return fmt.Errorf("driftFactor: %v is not allowed", f) }
-		return fmt.Errorf("driftFactor: %v is not above 0 and at most %v", f, MaxDriftFactor)`},
+	{"ERR-003", "of two fields that disagree one is named", "config_gen.go",
+		`		return driver.Invalid(in+"jitter", "%v is larger`,
+		`		if MUTATED { return driver.Invalid(in+"jitter", "%v is too large", c.Jitter) }
+		return driver.Invalid(in+"jitter", "%v is larger`},
+	{"ERR-003", "the allowed range is left out", "config_gen.go",
+		`		return driver.Invalid(in+"driftFactor", `,
+		`		if MUTATED { return driver.Invalid(in+"driftFactor", "%v is not allowed", c.DriftFactor) }
+		return driver.Invalid(in+"driftFactor", `},
 
 	{"CONC-002", "Deadline reads without the mutex", "lease.go",
 		`	s.mu.Lock()

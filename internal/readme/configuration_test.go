@@ -42,11 +42,12 @@ func Example_errors() {
 		_, err := locker.LoadConfig(source)
 		show(err)
 	}
-	cfg, err := locker.LoadConfig(filepath.Join(dir, "locks.json"))
-	if err == nil {
-		_, err = locker.Open(context.Background(), cfg)
-	}
+	_, err = locker.LoadConfig(filepath.Join(dir, "locks.json"))
 	show(err)
+	os.Setenv("LOCKSTEP_REDIS_VALIDITY", "5h")
+	_, err = locker.LoadConfig("redis://localhost:6379")
+	show(err)
+	os.Unsetenv("LOCKSTEP_REDIS_VALIDITY")
 	for _, cfg := range []locker.Config{
 		{Type: "redis", Backend: redis.Config{Validity: time.Second / 10}},
 		{Type: "redis", Backend: memory.Config{}},
@@ -56,18 +57,19 @@ func Example_errors() {
 		show(err)
 	}
 	// Output:
-	// lockstep: load: invalid configuration: JSON text: tll: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
-	// lockstep: load: invalid configuration: JSON text: ttl: want a duration with a unit, such as "1.5s" or "250ms", got 30
-	// lockstep: load: invalid configuration: JSON text: retry.jitter: 80ms is larger than retry.delay, 50ms
-	// lockstep: load: invalid configuration: JSON text: backend.password: want a string
-	// lockstep: load: invalid configuration: JSON text: line 1, column 17: this is not JSON: unexpected EOF
-	// lockstep: load: unknown backend: JSON text: type: "postgres" (registered: memory, redis)
+	// lockstep: load: invalid configuration: JSON text, line 1, column 19: tll: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
+	// lockstep: load: invalid configuration: JSON text, line 1, column 26: ttl: want a duration with a unit, such as "1.5s" or "250ms", got 30
+	// lockstep: load: invalid configuration: JSON text, line 1, column 56: retry.jitter: 80ms is larger than retry.delay, 50ms
+	// lockstep: load: invalid configuration: JSON text, line 1, column 43: backend.password: want a string
+	// lockstep: load: invalid configuration: JSON text, line 1, column 17: this is not JSON: unexpected EOF
+	// lockstep: load: unknown backend: JSON text, line 1, column 10: type: "postgres" (registered: memory, redis)
 	// lockstep: load: invalid configuration: URL redis://localhost:6379: db: the URL's path is the number of the database, not "/locks"
 	// lockstep: load: invalid configuration: URL redis://…: it is malformed; write redis://[user:password@]host[:port][/path][?field=value] and percent-encode special characters (not shown: it may hold a secret)
 	// lockstep: load: invalid configuration: file "locks.yaml": no such file or directory
 	// lockstep: load: invalid configuration: env:LOCKSTEP_NOT_SET: the variable is not set or empty
-	// lockstep: open on redis: invalid configuration: addrs[0]: "localhost" is not host:port with a port from 1 to 65535
-	// lockstep: open on redis: invalid configuration: validity: 100ms is not between 500ms and 1h0m0s
+	// lockstep: load: invalid configuration: file "locks.json", line 3, column 25: backend.addrs[0]: "localhost" is not host:port with a port from 1 to 65535
+	// lockstep: load: invalid configuration: LOCKSTEP_REDIS_VALIDITY: validity: 5h is not between 500ms and 1h
+	// lockstep: open on redis: invalid configuration: validity: 100ms is not between 500ms and 1h
 	// lockstep: open on redis: invalid configuration: backend: type "redis" takes a redis.Config, not a memory.Config
 	// lockstep: open on memory: invalid configuration: namespace: "a:b" holds a colon, which separates the namespace from the key
 }
@@ -88,6 +90,17 @@ func Example_layers() {
 	// {"type":"redis","retry":{"attempts":3,"delay":"50ms","jitter":"25ms"},"backend":{"addrs":["redis:6379"],"password":"(hidden)","validity":"20s"}} <nil>
 	// {"type":"redis","ttl":"30s","retry":{"attempts":3,"delay":"50ms","jitter":"25ms"},"backend":{"addrs":["cache:6380"],"password":"(hidden)","db":2,"validity":"20s"}} <nil>
 	// {"type":"memory","retry":{"attempts":10,"delay":"50ms","jitter":"25ms"},"backend":{"store":"mine"}} <nil>
+}
+
+func Example_environment() {
+	os.Setenv("LOCKSTEP_REDIS_ADDRS", "cache-1:6379,cache-2:6379")
+	defer os.Unsetenv("LOCKSTEP_REDIS_ADDRS")
+	os.Setenv("LOCKSTEP_RETRY_DELAY", "1s")
+	defer os.Unsetenv("LOCKSTEP_RETRY_DELAY")
+	cfg, err := locker.LoadConfig(`{"type": "redis", "ttl": "30s", "backend": {"addrs": ["localhost:6379"]}}`)
+	fmt.Println(cfg, err)
+	// Output:
+	// {"type":"redis","ttl":"30s","retry":{"attempts":-1,"delay":"1s","jitter":"50ms"},"backend":{"addrs":["cache-1:6379","cache-2:6379"]}} <nil>
 }
 
 // Development.

@@ -39,13 +39,16 @@ var walls = map[string]wall{
 	"backends/redis": {goLine: "1.25.0", requires: []string{"locker", "github.com/redis/rueidis"}, replaces: true,
 		indirect: []string{"golang.org/x/sys"}}, // rueidis's own
 	"conformance": {goLine: "1.25.0", requires: []string{"locker", "github.com/anishathalye/porcupine"}, replaces: true},
-	"gen":         {goLine: "1.25.0"}, // no replace lines: go run …/gen/cmd/lockgen@version is refused for a module that has one
+	// No replace lines: go run …/gen/cmd/lockgen@version is refused for a module that has one.
+	"gen": {goLine: "1.25.0", requires: []string{"golang.org/x/tools"},
+		indirect: []string{"golang.org/x/mod", "golang.org/x/sync"}}, // those of its go/packages
 }
 
 // workGoLine is the go line of go.work and of the root module.
 const workGoLine = "1.26.0"
 
-// heavy are modules for tests that no published module comes near, not even in tests.
+// heavy are modules for tests and tools that a module comes near only if it requires them,
+// not even in tests.
 var heavy = []string{"github.com/testcontainers/testcontainers-go", "github.com/Shopify/toxiproxy", "golang.org/x/tools"}
 
 // A module is what the check knows of one module.

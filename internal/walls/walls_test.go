@@ -53,7 +53,9 @@ func sound() (repository, map[string]wall) {
 			{dir: "backends/redis", path: prefix + "/backends/redis", goLine: "1.25.0", license: true,
 				requires: []string{locker, rueidis}, indirect: []string{"golang.org/x/sys"},
 				replaces: map[string]string{locker: "../../locker"}, imports: imports("net", locker, rueidis+"/rueidislock")},
-			{dir: "gen", path: prefix + "/gen", goLine: "1.25.0", license: true, imports: imports("go/ast", prefix+"/gen/internal/table")},
+			{dir: "gen", path: prefix + "/gen", goLine: "1.25.0", license: true, requires: []string{"golang.org/x/tools"},
+				indirect: []string{"golang.org/x/mod", "golang.org/x/sync"},
+				imports:  imports("go/ast", "golang.org/x/tools/go/packages", prefix+"/gen/internal/config")},
 		},
 	}
 	return r, map[string]wall{"locker": walls["locker"], "backends/redis": walls["backends/redis"], "gen": walls["gen"]}

@@ -1,10 +1,13 @@
 // Command lockgen writes what must agree with a backend's configuration, so that nobody
 // writes it twice by hand.
 //
-//	lockgen table -dir backends/redis -type Config -into docs/configuration.md -mark redis
+//	lockgen config -dir backends/redis -env LOCKSTEP_REDIS -schema backends/redis/config.schema.json \
+//		-into docs/configuration.md -mark redis
 //
-// writes the fields of the struct Config, their types and their comments, as a Markdown
-// table between the lines <!-- lockgen:redis --> and <!-- /lockgen --> of the document.
+// reads the annotated struct Config and writes config_gen.go beside it, with its defaults,
+// its validation, its environment variables and, if it holds secrets, masked printing; a
+// JSON Schema; and a table of its fields, between the lines <!-- lockgen:redis --> and
+// <!-- /lockgen --> of a document. The README of this module lists the annotations.
 //
 // With -check it writes nothing, and says what is stale.
 //
@@ -30,14 +33,14 @@ import (
 func main() { os.Exit(run(".", os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage:
-  lockgen table -dir DIR -type NAME -into FILE.md -mark MARK [-check]
+  lockgen config -dir DIR -type NAME -env PREFIX [-schema FILE.json] [-into FILE.md -mark MARK] [-check]
   lockgen check FILE.go
 `
 
 // command is one generator. Paths are relative to base.
 type command func(base string, args []string, stdout io.Writer) error
 
-var generators = map[string]command{"table": runTable}
+var generators = map[string]command{"config": runConfig}
 
 // stale is the error of -check.
 type stale struct{ what string }
