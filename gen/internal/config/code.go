@@ -96,24 +96,21 @@ func (w *writer) own(f *field) {
 }
 
 func (w *writer) defaults(t *structure, top bool) {
-	if !top && !t.hasDefaults() {
-		return
-	}
-	if top {
+	if top { // also where it does nothing: driver.Config has it
 		w.p("\n// SetDefaults gives each field that is zero its default, and so within the objects that are\n// there.")
-		if rows := defaultRows(t, "", false); len(rows) > 0 {
+		if rows := defaultRows(t, false); len(rows) > 0 {
 			w.columns(rows)
 		}
 		w.p("func (c *%s) SetDefaults() {", t.name)
-	} else {
+	} else if t.fills() {
 		w.p("\nfunc (c *%s) setDefaults() {", t.name)
 	}
 	for _, f := range t.fields {
 		switch {
-		case f.inner() && f.of.hasDefaults() && f.pointer:
+		case f.inner() && f.of.fills() && f.pointer:
 			w.own(f)
 			w.p("own.setDefaults()\nc.%s = &own\n}", f.goName)
-		case f.inner() && f.of.hasDefaults():
+		case f.inner() && f.of.fills():
 			w.p("c.%s.setDefaults()", f.goName)
 		case f.list0 != nil:
 			var items []string
@@ -125,12 +122,14 @@ func (w *writer) defaults(t *structure, top bool) {
 			w.p("if %s {\nc.%s = %s\n}", absent(f), f.goName, f.def.code)
 		}
 	}
-	w.p("}")
-	if top {
+	if top || t.fills() {
+		w.p("}")
+	}
+	if top || !t.begins() {
 		return
 	}
 	w.p("\n// Reset makes c what it is where a source begins it, before that source's own values:")
-	w.columns(defaultRows(t, "", true))
+	w.columns(defaultRows(t, true))
 	w.p("func (c *%s) Reset() {", t.name)
 	w.p("*c = %s{", t.name)
 	for _, f := range t.fields {
@@ -138,19 +137,36 @@ func (w *writer) defaults(t *structure, top bool) {
 			w.p("%s: %s,", f.goName, f.initial.code)
 		}
 	}
-	w.p("}\nc.setDefaults()\n}")
+	w.p("}")
+	if t.fills() {
+		w.p("c.setDefaults()")
+	}
+	w.p("}")
 }
 
-// defaultRows are the fields of t with a default; with initial ones also those that only a
-// source gets.
-func defaultRows(t *structure, path string, initial bool) (rows [][2]string) {
-	_ = each(t, path, func(path string, f *field) error {
-		if d := f.defaultText(); d != "" && (initial || f.initial == nil) {
+// defaultRows are the fields of t with a default; for Reset also initial ones, and nothing
+// within pointers, which have a Reset of their own.
+func defaultRows(t *structure, reset bool) (rows [][2]string) {
+	_ = each(t, "", func(path string, f *field) error {
+		switch d := f.defaultText(); {
+		case d == "", !reset && f.initial != nil:
+		case reset && behindPointer(t, path):
+		default:
 			rows = append(rows, [2]string{path, d})
 		}
 		return nil
 	})
 	return rows
+}
+
+func behindPointer(t *structure, path string) bool {
+	first, rest, nested := strings.Cut(path, ".")
+	for _, f := range t.fields {
+		if f.name == first && nested {
+			return f.pointer || behindPointer(f.of, rest)
+		}
+	}
+	return false
 }
 
 // defaultText is the default as a source would give it, or "".
@@ -506,7 +522,7 @@ func (g *generator) loadEnv(w *writer, t *structure, into, path string, depth in
 				own += strconv.Itoa(depth)
 			}
 			w.p("if env.Has(%s) {\nvar %s %s", strings.Join(names, ", "), own, f.of.name)
-			if f.of.hasDefaults() {
+			if f.of.begins() {
 				w.p("%s.Reset()", own)
 			}
 			w.p("if %s != nil {\n%s = *%[1]s\n}", here, own)

@@ -105,8 +105,10 @@ func constants(p *types.Package) map[string]string {
 				values[name] = strconv.FormatFloat(n, 'g', -1, 64)
 			}
 		case *types.Named:
-			if n, exact := constant.Int64Val(c.Val()); exact && t.String() == "time.Duration" {
-				values[name] = short(time.Duration(n))
+			if t.String() == "time.Duration" {
+				if n, exact := constant.Int64Val(constant.ToInt(c.Val())); exact {
+					values[name] = short(time.Duration(n))
+				}
 			}
 		}
 	}

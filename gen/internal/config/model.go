@@ -83,10 +83,17 @@ func (f *field) goOnly() bool  { return f.name == "" }
 func (f *field) numeric() bool { return !f.list && f.kind >= kindInt && f.kind <= kindDuration }
 func (f *field) inner() bool   { return f.of != nil }
 
-// hasDefaults says whether t, or anything within it, has a default.
-func (t *structure) hasDefaults() bool {
+// fills says whether t, or anything within it, has a default for what is zero.
+func (t *structure) fills() bool {
 	return slices.ContainsFunc(t.fields, func(f *field) bool {
-		return f.def != nil || f.list0 != nil || f.initial != nil || f.inner() && f.of.hasDefaults()
+		return f.def != nil || f.list0 != nil || f.inner() && f.of.fills()
+	})
+}
+
+// begins says whether t has a value of its own where a source makes it: Reset gives it.
+func (t *structure) begins() bool {
+	return slices.ContainsFunc(t.fields, func(f *field) bool {
+		return f.def != nil || f.list0 != nil || f.initial != nil || f.inner() && !f.pointer && f.of.begins()
 	})
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"go/doc/comment"
 	"math"
 	"strconv"
 	"strings"
@@ -136,13 +137,11 @@ func (g *generator) fieldSchema(t *structure, f *field) object {
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// plain is a comment on one line for each paragraph.
+// plain is a comment without its markup, one line a paragraph.
 func plain(doc string) string {
-	paragraphs := strings.Split(doc, "\n\n")
-	for i, p := range paragraphs {
-		paragraphs[i] = strings.Join(strings.Fields(p), " ")
-	}
-	return strings.Join(paragraphs, "\n\n")
+	p := comment.Parser{LookupSym: func(recv, name string) bool { return true }}
+	print := comment.Printer{TextWidth: -1}
+	return strings.TrimSpace(string(print.Text(p.Parse(doc))))
 }
 
 func addLengths(o *object, f *field, of string) {
@@ -266,6 +265,8 @@ func ruleSchemas(t *structure) (all []object) {
 func present(f *field) object {
 	var is object
 	switch {
+	case f.pointer:
+		is = object{}
 	case f.list:
 		is = object{{"minItems", 1}}
 	case f.kind == kindString:
