@@ -10,4 +10,6 @@ package lockstep
 //go:generate go run ./gen/cmd/lockgen config -dir locker -type Config -env LOCKSTEP -schema locker/config.schema.json -into docs/configuration.md -mark locker
 //go:generate go run ./gen/cmd/lockgen config -dir backends/memory -type Config -env LOCKSTEP_MEMORY -schema backends/memory/config.schema.json -into docs/configuration.md -mark memory
 //go:generate go run ./gen/cmd/lockgen config -dir backends/redis -type Config -env LOCKSTEP_REDIS -schema backends/redis/config.schema.json -into docs/configuration.md -mark redis
+//go:generate go run ./gen/cmd/lockgen schema -core locker/config.schema.json -backend memory,inMemory=backends/memory/config.schema.json -backend redis=backends/redis/config.schema.json -out docs/lockstep.schema.json
+//go:generate go run ./gen/cmd/lockgen config -dir internal/config/sample -type Config -env LOCKSTEP_SAMPLE -schema internal/config/sample/config.schema.json
 //go:generate go run ./internal/mutants -catalogue docs/catalogue.md

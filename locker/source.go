@@ -252,7 +252,12 @@ func (l *layer) layCore(c *Config, from places) error {
 				return nil
 			},
 			// Editors find the schema of a file by it.
-			"$schema": func([]byte, int) *fault { return nil },
+			"$schema": func(data []byte, offset int) *fault {
+				if data[0] != '"' {
+					return &fault{"$schema", "want a string", offset}
+				}
+				return nil
+			},
 		},
 		seen: func(path string, offset int) { from[path] = l.place(offset, "") },
 	}

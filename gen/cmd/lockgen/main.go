@@ -11,6 +11,11 @@
 //
 // With -check it writes nothing, and says what is stale.
 //
+//	lockgen schema -core locker/config.schema.json -backend redis=backends/redis/config.schema.json \
+//		-out docs/lockstep.schema.json
+//
+// makes one schema of a whole configuration file out of those.
+//
 //	lockgen check generate.go
 //
 // runs every lockgen line among the //go:generate lines of a file with -check.
@@ -34,13 +39,14 @@ func main() { os.Exit(run(".", os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage:
   lockgen config -dir DIR -type NAME -env PREFIX [-schema FILE.json] [-into FILE.md -mark MARK] [-check]
+  lockgen schema -core FILE.json -backend TYPE,ALIAS=FILE.json … -out FILE.json [-check]
   lockgen check FILE.go
 `
 
 // command is one generator. Paths are relative to base.
 type command func(base string, args []string, stdout io.Writer) error
 
-var generators = map[string]command{"config": runConfig}
+var generators = map[string]command{"config": runConfig, "schema": runSchema}
 
 // stale is the error of -check.
 type stale struct{ what string }
