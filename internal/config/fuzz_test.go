@@ -123,6 +123,9 @@ func pick[T any](g *drawer, of ...T) T { return of[g.IntN(len(of))] }
 
 func (g *drawer) odd() bool { return g.IntN(g.chance) == 0 }
 
+// rare is for what spoils the whole object.
+func (g *drawer) rare() bool { return g.IntN(g.chance*g.chance) == 0 }
+
 func (g *drawer) object(schema map[string]any) map[string]any {
 	doc := map[string]any{}
 	properties, _ := schema["properties"].(map[string]any)
@@ -132,14 +135,14 @@ func (g *drawer) object(schema map[string]any) map[string]any {
 		}
 		doc[name] = g.value(name, properties[name].(map[string]any))
 	}
-	if g.odd() && g.odd() {
+	if g.rare() {
 		doc[pick(g, "", "x", "Type", "TTL", "addrs ")] = 1
 	}
 	return doc
 }
 
 func (g *drawer) value(name string, schema map[string]any) any {
-	if g.odd() && g.odd() {
+	if g.rare() {
 		return pick[any](g, nil, true, 0, 1, -1, 1.5, "", "x", "1s", []any{}, []any{"a"}, map[string]any{}, map[string]any{"a": 1})
 	}
 	words := func(key string) (found []string) {
