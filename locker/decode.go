@@ -59,7 +59,7 @@ func wellFormed(data []byte) *fault {
 	return &fault{problem: "this is not JSON: " + strings.TrimPrefix(err.Error(), "json: "), offset: offset - 1}
 }
 
-// position counts from 1. The column counts bytes, as editors and compilers of Go do.
+// position counts from 1. The column counts bytes, as the Go compiler does.
 func position(data []byte, offset int) (line, col int) {
 	before := data[:max(0, min(offset, len(data)))]
 	return 1 + bytes.Count(before, []byte{'\n'}), len(before) - bytes.LastIndexByte(before, '\n')

@@ -133,6 +133,15 @@ func TestPrecedence(t *testing.T) {
 		t.Errorf("printed as %s, want what was said, without defaults", s)
 	}
 
+	// A type that the program chooses after Load gets its variables, too.
+	if c, err = locker.LoadConfig("{}"); err != nil {
+		t.Fatal(err)
+	}
+	c.Type = "ruled"
+	if got := openRuled(t, c); got.Host != "later" {
+		t.Errorf("opened with %+v", got)
+	}
+
 	// Code alone does not look.
 	if got := openRuled(t, code); got.Host != "code" {
 		t.Errorf("opened with %+v", got)

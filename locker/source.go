@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -63,7 +64,7 @@ func (c Config) load(source string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	env := readEnvironment()
+	env := &environment{found: map[string]string{}}
 	was := c.Type
 
 	// What is checked has the defaults beneath, so that a source's own zero value, such as
@@ -350,23 +351,22 @@ func newURL(source, via string) (*layer, error) {
 	return l, nil
 }
 
-// environment is what the process's environment was when it was read, so that a Config
-// stays the same from Load to Open.
-type environment struct{ variables map[string]string }
-
-func readEnvironment() *environment {
-	e := &environment{map[string]string{}}
-	for _, s := range os.Environ() {
-		if name, value, ok := strings.Cut(s, "="); ok && value != "" {
-			e.variables[name] = value
-		}
-	}
-	return e
+// environment is the process's environment as a Load found it, so that a Config stays the
+// same from Load to Open. It keeps the variables that were asked for, and no others.
+type environment struct {
+	mu    sync.Mutex
+	found map[string]string // "": not set
 }
 
 func (e *environment) lookUp(name string) (string, bool) {
-	value, ok := e.variables[name]
-	return value, ok
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	value, known := e.found[name]
+	if !known { // of a type that the program chose after Load
+		value = os.Getenv(name)
+		e.found[name] = value
+	}
+	return value, value != ""
 }
 
 // lay lays the environment over the configuration c. from is what the sources before it

@@ -15,6 +15,15 @@ import (
 	"github.com/lockstep-go/lockstep/locker"
 )
 
+// The documents show what is loaded without any variables.
+func init() {
+	for _, s := range os.Environ() {
+		if name, _, _ := strings.Cut(s, "="); strings.HasPrefix(name, "LOCKSTEP_") {
+			os.Unsetenv(name)
+		}
+	}
+}
+
 func Example_errors() {
 	dir, err := os.MkdirTemp("", "lockstep")
 	if err != nil {
