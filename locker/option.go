@@ -207,11 +207,15 @@ func roundTTL(d time.Duration) time.Duration {
 
 // checkNamespace is what Config's Validate says of a namespace, as the error of a key.
 func checkNamespace(ns string) error {
+	err := Config{Namespace: ns}.Validate()
+	if err == nil {
+		return nil // most calls; what follows costs an allocation
+	}
 	var wrong *driver.FieldError
-	if errors.As(Config{Namespace: ns}.Validate(), &wrong) {
+	if errors.As(err, &wrong) {
 		return fmt.Errorf("%s: %s", wrong.Field, wrong.Problem)
 	}
-	return nil
+	return err
 }
 
 func checkDrift(f float64) error {
