@@ -56,6 +56,10 @@ func TestAllocations(t *testing.T) {
 			s, _ := l.LockNS(bg, "k", locker.WithTTL(time.Minute))
 			return s
 		}},
+		"options": {2, local, func(l *locker.Locker) *locker.Lease {
+			s, _ := l.LockNS(bg, "k", locker.WithNamespace("ns"), locker.WithRetry(locker.Retry{Attempts: 1}))
+			return s
+		}},
 		"with the core's timer": {3, other, func(l *locker.Locker) *locker.Lease {
 			s, _ := l.TryLock(bg, "k", locker.WithTTL(time.Minute))
 			return s
