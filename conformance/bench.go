@@ -40,14 +40,12 @@ func Benchmark(b *testing.B, newTarget func(b *testing.B) *Target) {
 		return first, second
 	}
 	key := func(i int64) string { return fmt.Sprintf("conformance/benchmark/%d", i) }
-	cycle := func(b *testing.B, l *locker.Locker, key string, opts ...locker.Option) {
+	cycle := func(b *testing.B, l *locker.Locker, key string, opts ...locker.Option) error {
 		s, err := l.Lock(b.Context(), key, opts...)
-		if err == nil {
-			err = s.Unlock(b.Context())
-		}
 		if err != nil {
-			b.Error(err)
+			return err
 		}
+		return s.Unlock(b.Context())
 	}
 	ttl := locker.WithTTL(time.Minute)
 
@@ -55,14 +53,18 @@ func Benchmark(b *testing.B, newTarget func(b *testing.B) *Target) {
 		l, _ := open(b, false)
 		b.ReportAllocs()
 		for b.Loop() {
-			cycle(b, l, key(0), ttl)
+			if err := cycle(b, l, key(0), ttl); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("session", func(b *testing.B) {
 		l, _ := open(b, false)
 		b.ReportAllocs()
 		for b.Loop() {
-			cycle(b, l, key(0))
+			if err := cycle(b, l, key(0)); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
@@ -72,7 +74,10 @@ func Benchmark(b *testing.B, newTarget func(b *testing.B) *Target) {
 		b.RunParallel(func(pb *testing.PB) {
 			k := key(n.Add(1))
 			for pb.Next() {
-				cycle(b, l, k, ttl)
+				if err := cycle(b, l, k, ttl); err != nil {
+					b.Error(err)
+					return
+				}
 			}
 		})
 	})

@@ -77,7 +77,7 @@ func holdOutlivesContext(c *trial) {
 	for _, e := range []end{
 		{"cancelled", func() (context.Context, context.CancelFunc) { return context.WithCancel(context.Background()) }},
 		{"past its deadline", func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(context.Background(), 2*c.prompt())
+			return context.WithTimeout(context.Background(), 2*c.handOver()) // time for a poll, where nothing wakes
 		}},
 	} {
 		for _, waited := range []bool{false, true} {
@@ -251,6 +251,9 @@ func noOrphan(c *trial) {
 
 // pause waits for d, or until quit.
 func (c *trial) pause(d time.Duration, quit <-chan struct{}) {
+	if d <= 0 {
+		return // see sleep
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

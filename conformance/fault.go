@@ -45,7 +45,8 @@ type Inject struct {
 	// Delete, Overwrite and Wipe are an administrator's mistakes, behind everybody's back: the
 	// hold on key is deleted, has something that is no hold put in its place, or goes with
 	// everything else that is in the store. Delete also takes away what Overwrite put
-	// there.
+	// there. Overwrite is atomic: were the key free for a moment, as between a deletion and
+	// a write, somebody who waits would get it. All have taken effect when they return.
 	Delete, Overwrite func(tb testing.TB, key string)
 	Wipe              func(tb testing.TB)
 

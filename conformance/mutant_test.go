@@ -608,6 +608,11 @@ var mutants = []struct {
 			return release(ctx, h)
 		}
 	}},
+	{"nobody is ever granted a key", "CONC-001", func(m *mutant) {
+		m.acquire = func(context.Context, driver.Request) (driver.Grant, error) {
+			return driver.Grant{}, driver.ErrUnsupported
+		}
+	}},
 	{"contention is reported as an outage", "ERR-002", func(m *mutant) {
 		acquire := m.acquire
 		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {

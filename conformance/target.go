@@ -30,8 +30,10 @@ type Target struct {
 	Delete func(tb testing.TB, key string)
 
 	// Crash ends a client as the death of its process would: its connections are gone,
-	// it releases nothing and says nothing. Its methods may go on to be called, and
-	// return errors. TTL-004 needs it.
+	// it releases nothing and says nothing. What it held stays in the store as it is, until
+	// its time is over, and nobody renews it. Its methods may go on to be called, and
+	// return errors; Close is called once more. Where Close releases nothing, as it need not,
+	// Crash is Close. TTL-004 needs it.
 	Crash func(tb testing.TB, b driver.Backend)
 
 	// Restart stops the store and starts it again with its data. Returns when it answers.
@@ -58,6 +60,9 @@ type Target struct {
 
 // StoreKey is one name in the store.
 type StoreKey struct {
+	// Name is the store's own name of the entry. The suite takes an entry for one of its
+	// own if the key that it locked is a part of Name: prefixes and suffixes do no harm, but
+	// a store whose names are hashes adds the key behind the hash, or leaks are not seen.
 	Name string
 	// Expires says that the store will remove it by itself. CLO-004 does not count it
 	// as a leak; a token counter that outlives its lock, for example.

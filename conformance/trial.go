@@ -244,7 +244,15 @@ func (c *trial) rounds(virtual, realTime int) int {
 	return realTime
 }
 
+// sleep ends the calling goroutine when the case ends before. It is not a settle: in a
+// bubble a timer fires when all others wait, even one of no time at all, and so it is not asked.
 func (c *trial) sleep(d time.Duration) {
+	if d <= 0 {
+		if c.ctx.Err() != nil {
+			runtime.Goexit()
+		}
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
