@@ -20,6 +20,11 @@
 //
 // runs every lockgen line among the //go:generate lines of a file with -check.
 //
+//	lockgen backend etcd -out DIR -module example.com/locks/etcd
+//
+// writes the module of a new backend, with its conformance test, and says which cases fail
+// until its author has written the rest.
+//
 // The exit status is 0 when all is well, 1 when something is stale, and 2 after any
 // other error.
 package main
@@ -41,6 +46,7 @@ const usage = `usage:
   lockgen config -dir DIR -type NAME -env PREFIX [-schema FILE.json] [-into FILE.md -mark MARK] [-check]
   lockgen schema -core FILE.json -backend TYPE,ALIAS=FILE.json … -out FILE.json [-check]
   lockgen check FILE.go
+  lockgen backend NAME -out DIR [-module PATH] [-replace CLONE] [-tidy=false]
 `
 
 // command is one generator. Paths are relative to base.
@@ -83,6 +89,8 @@ func dispatch(base string, args []string, stdout io.Writer) error {
 		return generate(base, args, stdout)
 	}
 	switch name {
+	case "backend":
+		return runBackend(base, args, stdout)
 	case "check":
 		return runCheck(base, args, stdout)
 	case "help", "-h", "-help", "--help":
