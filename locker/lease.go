@@ -382,11 +382,13 @@ func (s *Lease) Unlock(ctx context.Context) error {
 // time: nobody has to be kept waiting for its answer. It does nothing, and ended is
 // false, for a hold that has ended already.
 func (s *Lease) unlockHere(ctx context.Context) (err error, ended bool) {
-	h := s.holder()
-	s.mu.Lock()
+	// As in attemptHere, before the clock is read.
+	h := driver.Holder{Key: s.key, Token: s.token, Ref: s.ref, Session: s.session}
+	h.Owner.Instance, h.Owner.Seq = s.l.instance, s.seq
 	if !s.session {
 		h.At = s.l.now()
 	}
+	s.mu.Lock()
 	if s.checkDeadlineAt(h.At); s.reason != 0 {
 		s.mu.Unlock()
 		return nil, false

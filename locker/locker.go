@@ -275,11 +275,13 @@ func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Con
 // attemptHere is the first attempt on a local backend: the same, without what a pair of Lock
 // and Unlock that takes 200 ns would feel.
 func (l *Locker) attemptHere(ctx context.Context, s *Lease, wait bool) (err error) {
-	var sent time.Duration
+	// It is put together before the clock is read: passed on at once, its copy would have to wait
+	// for what was written just before, for 20 ns.
+	r := driver.Request{Key: s.key, TTL: s.asked(), Hold: (*listener)(s)}
+	r.Owner.Instance, r.Owner.Seq = l.instance, s.seq
 	if !s.session {
-		sent = l.now()
+		r.Sent = l.now()
 	}
-	r := driver.Request{Key: s.key, Owner: s.owner(), TTL: s.asked(), Hold: (*listener)(s), Sent: sent}
 	var g driver.Grant
 	if wait {
 		g, err = l.waiter.Wait(ctx, r)
@@ -289,7 +291,7 @@ func (l *Locker) attemptHere(ctx context.Context, s *Lease, wait bool) (err erro
 	if err != nil {
 		return s.refused(err)
 	}
-	return l.grant(s, &g, sent)
+	return l.grant(s, &g, r.Sent)
 }
 
 // grant turns what the backend granted into a live hold.

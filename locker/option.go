@@ -158,6 +158,10 @@ func WithDriftFactor(f float64) Option {
 func (s *settings) change(opts []Option) *Error {
 	for i := range opts {
 		o := &opts[i]
+		if o.set == setTTL && o.ttl > 0 && o.ttl <= MaxTTL { // as nearly always
+			s.ttl = roundTTL(o.ttl)
+			continue
+		}
 		if o.set&setTTL != 0 {
 			if err := checkTTL(o.ttl); err != nil {
 				return &Error{Code: InvalidTTL, Err: err}

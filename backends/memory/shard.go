@@ -222,7 +222,9 @@ func (s *shard) handOver(n ref, e *entry) bool {
 	}
 	e.dequeue(w)
 	s.grant(n, e, w.by, &w.request)
-	w.grant = driver.Grant{Token: e.token, Ref: s.refTo(n), TTL: w.request.TTL}
+	// Field by field, here and elsewhere on this path: a struct that is put together and copied
+	// at once makes the processor wait until what was written is in the cache.
+	w.grant.Token, w.grant.Ref, w.grant.TTL = e.token, s.refTo(n), w.request.TTL
 	if !e.session() {
 		w.grant.From = s.base.Add(time.Duration(e.due) - w.request.TTL)
 	}
