@@ -146,8 +146,7 @@ func (w *waiter) outcome(b *backend) (driver.Grant, error) {
 
 // recycle puts back a waiter that is in no queue and whose channel is empty.
 func (b *backend) recycle(w *waiter) {
-	w.request.Key, w.request.Hold, w.by, w.err = "", nil, nil, nil
-	w.grant.From = time.Time{}
+	*w = waiter{ready: w.ready}
 	b.store.waiters.Put(w)
 }
 
