@@ -2,6 +2,8 @@ package peers
 
 import (
 	"context"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +27,42 @@ func TestMemoryAllocations(t *testing.T) {
 	// The handle, and nothing else.
 	testAllocations(t, l, 1, "lease, Lock + Unlock", locker.WithTTL(30*time.Second))
 	testAllocations(t, l, 1, "session, Lock + Unlock", locker.WithSession())
+	testAllocations(t, l, 1, "lease, Lock + Unlock while it may wait only so often", locker.WithRetry(locker.Retry{Attempts: 3}))
+	testHandOffAllocations(t, l)
+}
+
+// testHandOffAllocations: a Lock that waits allocates no more than one that does not.
+func testHandOffAllocations(t *testing.T, l *locker.Locker) {
+	const goroutines, turns = 8, 5000
+	ctx := context.Background()
+	run := func() {
+		var wg sync.WaitGroup
+		for range goroutines {
+			wg.Go(func() {
+				for range turns {
+					lease, err := l.Lock(ctx, "orders:43", locker.WithTTL(30*time.Second))
+					if err == nil {
+						runtime.Gosched() // for the others to come and wait
+						err = lease.Unlock(ctx)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	run()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	run()
+	runtime.ReadMemStats(&after)
+	got := float64(after.Mallocs-before.Mallocs) / (goroutines * turns)
+	t.Logf("Lock + Unlock handed over: %.3f allocations", got)
+	if got > 1.1 {
+		t.Errorf("Lock + Unlock handed over: %.3f allocations; at most 1 is allowed, and what the runtime itself takes", got)
+	}
 }
 
 func TestRedisAllocations(t *testing.T) {
