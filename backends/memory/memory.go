@@ -19,10 +19,10 @@
 //   - A session lives until it is released or its backend is closed.
 //   - Tokens rise on every key for the life of the process, even when a store is
 //     closed and opened again (TOK-001). They do not survive the process.
-//   - Nothing lingers: a key without a holder has no memory, and a store in which
-//     no lease is held has no timer, except that a timer which was set for a lease
-//     that was released early may still run out, once per shard, and then do
-//     nothing.
+//   - Nothing lingers: a key without a holder has no memory, but that a shard keeps up to
+//     13 KB for the next ones, and that keys are kept in fours. A store in which no lease is
+//     held has no timer, except that one which was set for a lease that was released early
+//     may still run out, once per shard, and then do nothing.
 //
 // # Stores
 //
