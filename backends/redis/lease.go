@@ -20,7 +20,7 @@ const counterTTL = "3600000"
 // refused should it arrive (lua/takeback.lua, docs/adr/0008-late-requests.md). Nobody sends it
 // any more, but a closed connection's bytes are retransmitted: by Linux for 102 s after the
 // first retransmission. Later than that, what arrives holds the key until its ttl.
-const lateness = "120"
+const lateness = 120
 
 // Acquire implements driver.Backend.
 func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -47,11 +47,14 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 }
 
 // acquire is one attempt, for leases and sessions alike.
-func (b *backend) acquire(ctx context.Context, r driver.Request, owner string, ttl time.Duration) (uint64, error) {
+func (b *backend) acquire(ctx context.Context, r driver.Request, owner string, ttl time.Duration) (token uint64, err error) {
 	if r.Waiting {
-		return b.acquireInLine(ctx, r.Key, owner, ttl)
+		token, err = b.acquireInLine(ctx, r.Key, owner, ttl)
+	} else {
+		token, err = b.acquireNow(ctx, r.Key, owner, ttl)
 	}
-	return b.acquireNow(ctx, r.Key, owner, ttl)
+	b.doubts.note(owner, err, lateness*time.Second+b.cfg.Timeout)
+	return token, err
 }
 
 func (b *backend) acquireNow(ctx context.Context, key, owner string, ttl time.Duration) (uint64, error) {
@@ -109,9 +112,9 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 	}
 	var n int64
 	var err error
-	if h.Token == 0 {
+	if h.Token == 0 || b.doubts.has(owner) {
 		counter := b.layout.tokenKey(h.Key)
-		n, err = takeBackScript.Exec(ctx, b.client, []string{lock, counter, givenUpKey(counter, owner)}, []string{owner, lateness, counterTTL}).AsInt64()
+		n, err = takeBackScript.Exec(ctx, b.client, []string{lock, counter, givenUpKey(counter, owner)}, []string{owner, strconv.Itoa(lateness), counterTTL}).AsInt64()
 	} else {
 		n, err = releaseScript.Exec(ctx, b.client, []string{lock}, []string{owner}).AsInt64()
 	}

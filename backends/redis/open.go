@@ -31,6 +31,7 @@ type backend struct {
 
 	watched  watched  // who wants to hear of which key
 	sessions sessions // by lock
+	doubts   doubts
 
 	process string         // this client's name in the lines of waiters
 	leaving sync.WaitGroup // those who give up its place there

@@ -126,7 +126,7 @@ var core = []change{
 	{"WAIT-004", "a hold is passed to who came last", "line.go",
 		`	w.state = offered
 	return q, w`,
-		`	if last := len(q.line) - 1; MUTATED && q.line[last].state == parked && !q.line[last].s.holder.Session {
+		`	if last := len(q.line) - 1; MUTATED && q.line[last].state == parked && !q.line[last].s.session {
 		q.line[0], q.line[last] = q.line[last], q.line[0]
 		w = q.line[0]
 	}

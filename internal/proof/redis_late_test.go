@@ -183,6 +183,43 @@ func TestLateAcquire(t *testing.T) {
 	}
 }
 
+// The same of an attempt that was repeated: the repeat is granted and released, and then the
+// first copy arrives.
+func TestLateCopy(t *testing.T) {
+	srv := redistest.Start(t, redistest.Process())
+	for _, kind := range []struct {
+		name string
+		opts []locker.Option
+	}{{"lease", []locker.Option{locker.WithTTL(time.Hour)}}, {"session", nil}} {
+		t.Run(kind.name, func(t *testing.T) {
+			key := t.Name()
+			var line lateLine
+			l := open(t, redis.Config{Addrs: []string{srv.Addr()}, Validity: time.Hour, ClientOption: line.option}, locker.Config{})
+			if err := mustLock(t, l, "warm"+key, kind.opts...).Unlock(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			old := line.hold()
+			granted := make(chan *locker.Lease, 1)
+			go func() {
+				lease, err := l.Lock(t.Context(), key, kind.opts...)
+				if err != nil {
+					t.Error(err)
+				}
+				granted <- lease
+			}()
+			line.brk(t, old)
+			if err := (<-granted).Unlock(t.Context()); err != nil {
+				t.Error(err)
+			}
+			replies := old.deliver(t)
+			if _, err := srv.Do(t, "GET", lockKey("lockstep", key)).ToString(); !rueidis.IsRedisNil(err) {
+				t.Errorf("the late copy took the key for good (the server replied %q); nobody would ever unlock it", replies)
+			}
+			mustLock(t, l, key, kind.opts...)
+		})
+	}
+}
+
 // EXT-003: a request to extend that arrives late, after another one that was confirmed, makes
 // the hold end earlier than that one said. The holder does not believe in it for longer.
 func TestLateExtend(t *testing.T) {

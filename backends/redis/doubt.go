@@ -1,0 +1,54 @@
+package redis
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// doubts are the owners of attempts whose outcome is unknown. The core repeats such an attempt,
+// and when the repeat was granted and the hold is released, the first copy may still be on its
+// way: the release then is a take-back (lua/takeback.lua).
+type doubts struct {
+	n     atomic.Int64 // how many; almost always none
+	mu    sync.Mutex
+	since map[string]time.Time // by owner
+	swept time.Time
+}
+
+// note notes the outcome of an attempt. Doubts are kept for as long as its request may be
+// under way.
+func (d *doubts) note(owner string, err error, keep time.Duration) {
+	if !errors.Is(err, driver.ErrUnavailable) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if d.since == nil {
+		d.since = make(map[string]time.Time)
+	}
+	if now.Sub(d.swept) > time.Second { // in an outage there are many
+		d.swept = now
+		for o, t := range d.since {
+			if now.Sub(t) > keep {
+				delete(d.since, o)
+			}
+		}
+	}
+	d.since[owner] = now
+	d.n.Store(int64(len(d.since)))
+}
+
+func (d *doubts) has(owner string) bool {
+	if d.n.Load() == 0 {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.since[owner]
+	return ok
+}
