@@ -254,7 +254,6 @@ func (c Config) clientOption() (rueidis.ClientOption, error) {
 	if c.ClientOption != nil {
 		c.ClientOption(&opt)
 	}
-	opt.DialCtxFn = yielding(opt)
 	return opt, nil
 }
 

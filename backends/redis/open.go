@@ -32,6 +32,7 @@ type backend struct {
 	watched  watched  // who wants to hear of which key
 	sessions sessions // by lock
 	doubts   doubts
+	inFlight atomic.Int64 // calls that wait for Redis
 
 	process string         // this client's name in the lines of waiters
 	leaving sync.WaitGroup // those who give up its place there
@@ -63,6 +64,7 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	}
 	b.closing, b.end = context.WithCancel(context.Background())
 	b.watched.init()
+	opt.DialCtxFn = gathering(opt, &b.inFlight)
 
 	// rueidis connects without a ctx: the dial timeout bounds it, and a caller who has
 	// gone is not kept waiting.
@@ -117,7 +119,7 @@ func (b *backend) connect(opt rueidis.ClientOption) error {
 		if err != nil {
 			return nil, err
 		}
-		b.client = client
+		b.client = counted{client, &b.inFlight}
 		return &sessionClient{Client: client}, nil
 	}
 	lock, err := rueidislock.NewLocker(rueidislock.LockerOption{
