@@ -194,7 +194,7 @@ func (q *queue) setObstacle(qs *queues, err error) {
 // is that of s's release alone. first is false for one whose outcome was unknown before.
 func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 	if l.passer == nil || !first || s.session || s.mayBeChanged() {
-		return l.backend.Release(ctx, s.holder())
+		return l.free(ctx, s.holder())
 	}
 	own := s.holder()
 	h, left := own, time.Duration(0)
@@ -202,7 +202,7 @@ func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 	for !done {
 		q, w := l.offer(h.Key)
 		if w == nil {
-			err = l.backend.Release(ctx, h)
+			err = l.free(ctx, h)
 			break
 		}
 		sent := l.now()
@@ -223,6 +223,19 @@ func (l *Locker) release(ctx context.Context, s *Lease, first bool) error {
 		l.abandon(h, left) // s itself has been released
 	}
 	return nil
+}
+
+// free releases h, and wakes who is in line for its key where the backend gives no hints.
+func (l *Locker) free(ctx context.Context, h driver.Holder) error {
+	err := l.backend.Release(ctx, h)
+	if err == nil && l.notifier == nil && l.waiter == nil {
+		l.queues.mu.Lock()
+		defer l.queues.mu.Unlock()
+		if q := l.queues.m[h.Key]; q != nil {
+			poke(q.wake)
+		}
+	}
+	return err
 }
 
 // mayBeChanged says whether a request for s may yet reach the store. It would meet the hold

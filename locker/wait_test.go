@@ -124,6 +124,32 @@ func TestWakeup(t *testing.T) {
 	})
 }
 
+// WAIT-001, WAIT-003: within one Locker no hint of the backend's is needed, and no poll.
+func TestWakeupWithoutHints(t *testing.T) {
+	f := &fake{quiet: true}
+	bubbleOf(t, plain{f}, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				s, err := l.Lock(bg, "k")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = s.Unlock(bg)
+			})
+			synctest.Wait()
+		}
+		_ = s.Unlock(bg)
+		wg.Wait()
+		if d := time.Since(began); d != 0 {
+			t.Errorf("they waited for %s", d)
+		}
+	})
+}
+
 // A release between the first attempt and the registration must not be missed.
 func TestReleaseBeforeNotify(t *testing.T) {
 	f := &fake{}
