@@ -395,6 +395,9 @@ func (s *Lease) unlockHere(ctx context.Context) (err error, ended bool) {
 	}
 	s.end(ReasonReleased, nil)
 	s.mu.Unlock()
+	if ctx.Err() != nil { // as it has now, if it is of this hold's Context
+		ctx = context.WithoutCancel(ctx) // without a bound: it takes no time (REL-004)
+	}
 	err = s.l.backend.Release(ctx, h)
 	if err == nil || errors.Is(err, driver.ErrClosed) {
 		return nil, true // with Close the backend has freed everything
