@@ -265,7 +265,11 @@ func (l *Locker) attempt(ctx context.Context, s *Lease, acquire func(context.Con
 		hold = s.again()
 	}
 	sent := l.now()
-	g, err := acquire(ctx, driver.Request{Key: s.key, Owner: s.owner(), TTL: s.asked(), Hold: hold, Sent: sent, Waiting: waiting})
+	r := driver.Request{Key: s.key, Owner: s.owner(), TTL: s.asked(), Hold: hold, Waiting: waiting}
+	if l.local != nil {
+		r.Sent = sent // by any other clock than the backend's own it would be nonsense
+	}
+	g, err := acquire(ctx, r)
 	if err != nil {
 		return s.refused(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -610,6 +611,39 @@ func TestHerd(t *testing.T) {
 		synctest.Wait()
 		if live(b) != 0 || len(heard.heard()) != herd || armed(b) != 0 {
 			t.Errorf("%d left, %d heard, %d timers", live(b), len(heard.heard()), armed(b))
+		}
+	})
+}
+
+// wrapped is a wrapper of somebody's that shows no more than what it must, and waiting.
+type wrapped struct{ driver.Backend }
+
+func (w wrapped) Wait(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	return w.Backend.(driver.Waiter).Wait(ctx, r)
+}
+
+// TestWrapped: a core that does not see the driver.Local has a clock of its own, which must
+// not be taken for the store's: the hold would end that much earlier than it is believed in
+// (MX-001, TTL-002).
+func TestWrapped(t *testing.T) {
+	bubble(t, func(t *testing.T, b *backend) {
+		time.Sleep(time.Hour)
+		l, err := locker.New(wrapped{b}, locker.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, lock := range []func(context.Context, string, ...locker.Option) (*locker.Lease, error){l.TryLock, l.Lock} {
+			s, err := lock(ctx, "k", locker.WithTTL(time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(59 * time.Second)
+			if _, err := l.TryLock(ctx, "k", locker.WithTTL(time.Minute)); !errors.Is(err, locker.ErrHeld) || s.Err() != nil {
+				t.Errorf("a second before the end: %v, and the holder has %v", err, s.Err())
+			}
+			if err := s.Unlock(ctx); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
