@@ -318,6 +318,11 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 		s.setDeadline(s.l.localDeadline(sent, s.believable(grant.TTL), s.seldom().drift))
 		s.checkDeadline() // the answer may have taken longer than d
 	}
+	if err != nil && codeOf(err) == Unavailable {
+		// Also of a hold that has ended meanwhile: its Unlock may be about to pass it on.
+		s.own().doubtful = true // the backend may not end it at the earlier time
+		s.mayComeLate(d)
+	}
 	switch {
 	case s.reason != 0:
 		// The hold has ended meanwhile, and stays ended. What the backend may have been
@@ -334,8 +339,6 @@ func (s *Lease) extend(ctx context.Context, d time.Duration) error {
 	default:
 		code := codeOf(err)
 		if code == Unavailable {
-			s.own().doubtful = true // the backend may not end it at the earlier time
-			s.mayComeLate(d)
 			s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift)))
 			err = withContext(ctx, err)
 		}
@@ -488,7 +491,8 @@ func (s *Lease) answered(ctx context.Context, err error, again bool) error {
 // listener is the side of a Lease that the backend sees.
 type listener Lease
 
-// holdsOf finds the leases behind their listeners.
+// holdsOf finds the leases behind their listeners, for Close. It ends those that a wrapper
+// has put a Listener of its own before: what they hold, the backend's Close frees.
 func holdsOf(listeners []driver.Listener) []*Lease {
 	holds := make([]*Lease, 0, len(listeners))
 	for _, n := range listeners {
@@ -497,6 +501,8 @@ func holdsOf(listeners []driver.Listener) []*Lease {
 			holds = append(holds, (*Lease)(n))
 		case *repeat:
 			holds = append(holds, n.s)
+		default:
+			n.Lost(driver.ErrClosed)
 		}
 	}
 	return holds
@@ -538,7 +544,9 @@ func (s *Lease) refused(err error) error {
 	if codeOf(err) == Unavailable {
 		s.unknown = true
 		if !s.session {
+			s.mu.Lock()
 			s.mayComeLate(s.asked())
+			s.mu.Unlock()
 		}
 	}
 	return err

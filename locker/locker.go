@@ -185,7 +185,7 @@ func (l *Locker) lock(ctx context.Context, op, key string, prefix, wait bool, op
 	if ctx.Err() != nil {
 		return nil, l.fail(op, key, Canceled, ctxError(ctx))
 	}
-	if l.local == nil {
+	if l.local == nil || l.observed() { // Close waits for the Observer
 		if !l.ops.enter() {
 			return nil, l.fail(op, key, Closed, nil)
 		}
@@ -303,8 +303,8 @@ func (l *Locker) grant(s *Lease, g *driver.Grant, sent time.Duration) error {
 	if !g.From.IsZero() {
 		sent = g.From.Sub(l.epoch)
 	}
-	deadline := l.localDeadline(sent, g.TTL, s.seldom().drift)
 	s.mu.Lock()
+	deadline := l.localDeadline(sent, g.TTL, s.seldom().drift) // Lost may be making the extra
 	s.unknown = false
 	s.token, s.ref = g.Token, g.Ref
 	if g.Owner != (driver.Owner{}) {

@@ -25,7 +25,11 @@ func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited b
 // acquireHere is acquireOrWait for a local backend. Its Wait is the first attempt too, and ends
 // by itself when Close begins; the core waits only where a number of attempts is the limit.
 func (l *Locker) acquireHere(ctx context.Context, s *Lease, r *Retry) (waited bool, err error) {
-	err = l.attemptHere(ctx, s, r.Attempts == Forever && l.waiter != nil)
+	if l.waiter == nil && r.Attempts != 0 && l.queues.busy(s.key) {
+		err = driver.ErrHeld // in line (WAIT-004); see acquireOrWait
+	} else {
+		err = l.attemptHere(ctx, s, r.Attempts == Forever && l.waiter != nil)
+	}
 	if err == nil || !mayRetry(err) {
 		return false, err
 	}

@@ -32,9 +32,9 @@ var core = []change{
 		`s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift)))`,
 		`if MUTATED { s.setDeadline(s.l.localDeadline(sent, d, s.seldom().drift)) } else { s.setDeadline(min(s.deadline, s.l.localDeadline(sent, d, s.seldom().drift))) }`},
 	{"EXT-003", "an Extend whose outcome is unknown changes nothing", "lease.go",
-		`			s.own().doubtful = true // the backend may not end it at the earlier time`,
-		`			if MUTATED { return s.fail(op, code, err) }
-			s.own().doubtful = true // the backend may not end it at the earlier time`},
+		`		s.own().doubtful = true // the backend may not end it at the earlier time`,
+		`		if MUTATED { return s.fail(op, Unavailable, err) }
+		s.own().doubtful = true // the backend may not end it at the earlier time`},
 	{"EXT-003", "a hold is passed on although an Extend may yet arrive", "line.go",
 		`	return s.seldom().doubtful || s.seldom().late > 0 || bool(s.extending)`,
 		`	return !MUTATED && (s.seldom().doubtful || s.seldom().late > 0 || bool(s.extending))`},
