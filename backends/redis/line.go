@@ -138,7 +138,7 @@ func (w *watched) pass(lock, owner string, r driver.Request) (*hold, driver.Gran
 	}
 	now := time.Now()
 	left := h.ttl - now.Sub(h.from)
-	if h.changed || h.unsure || h.token >= h.last || now.Sub(h.since) >= turnTime ||
+	if h.doubted || h.unsure || h.token >= h.last || now.Sub(h.since) >= turnTime ||
 		left > r.TTL+excess || left < r.TTL-time.Duration(shortage*float64(r.TTL)) {
 		return h, driver.Grant{}
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -33,7 +34,8 @@ type hold struct {
 	owner   string
 	hears   driver.Listener
 	held    bool // granted; until then a change proves nothing
-	changed bool // it was, or may have been, changed by somebody else
+	changed bool // it was, or may have been, changed by somebody else, since look began
+	doubted bool // changed, and Redis has not confirmed it since
 	gone    bool
 
 	// What Pass needs; see line.go.
@@ -207,7 +209,7 @@ func (s *watchedShard) changed(lock string) (due bool) {
 		if !h.changed && h.held {
 			s.due, due = append(s.due, h), true
 		}
-		h.changed = true
+		h.changed, h.doubted = true, true
 	}
 	for _, w := range s.wakes[lock] {
 		w.wake()
@@ -279,13 +281,17 @@ func (b *backend) look(s *watchedShard) (unanswered bool) {
 		h := due[i]
 		switch {
 		case err != nil && !rueidis.IsRedisNil(err):
-			if _, refused := rueidis.IsRedisErr(err); !refused {
+			// A server that is loading its data, say, will answer; one that refuses will not.
+			if errors.Is(classify(ctx, err), driver.ErrUnavailable) {
 				s.mu.Lock()
 				s.due, unanswered = append(s.due, h), true
 				s.mu.Unlock()
 			}
 			continue
 		case err == nil && owner == h.owner:
+			s.mu.Lock()
+			h.doubted = h.changed
+			s.mu.Unlock()
 			continue
 		}
 		s.mu.Lock()

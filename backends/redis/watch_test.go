@@ -1,0 +1,119 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/redis/rueidis"
+)
+
+// TOK-004: a lease about which there is a doubt is not passed by the process alone, from the
+// announcement of a change until Redis has said that the lock is still ours; nor is it while
+// Redis is being asked, or does not answer, nor if it was announced again meanwhile.
+func TestDoubtedIsNotPassed(t *testing.T) {
+	const owner = "owner"
+	lock := "lock"
+	for i := 0; slot(lock) != 0; i++ { // the Builder below is one for keys of that slot
+		lock = strconv.Itoa(i)
+	}
+	r := driver.Request{Key: "k", TTL: time.Minute}
+	for name, answer := range map[string]rueidis.RedisResult{
+		"silent":  rueidis.NewErrorResult(errors.New("connection reset")),
+		"loading": reply('-', "LOADING Redis is loading the dataset in memory"),
+		"ours":    reply('+', owner),
+		"another": reply('+', "another"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := &asked{}
+			b := &backend{client: asked, closing: t.Context(), cfg: Config{Timeout: time.Second}}
+			b.watched.init()
+			var lost lostTo
+			h := b.watched.hold(lock, owner, &lost)
+			b.watched.granted(h, 1, time.Now(), time.Minute)
+			h.last, r.Hold = 100, &lost
+			passes := func() bool {
+				_, g := b.watched.pass(lock, owner, r)
+				return g.Token != 0
+			}
+			s := b.watched.shard(lock)
+			change := func() { // as onInvalidations
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.changed(lock)
+			}
+
+			if !passes() {
+				t.Fatal("not passed without a doubt")
+			}
+			change()
+			if passes() {
+				t.Error("passed although a change was announced")
+			}
+			asked.reply = func() rueidis.RedisResult {
+				if passes() {
+					t.Error("passed while Redis is being asked")
+				}
+				return answer
+			}
+			unanswered := b.look(s)
+			if want := name == "silent" || name == "loading"; unanswered != want {
+				t.Errorf("unanswered: %v", unanswered)
+			}
+			if got := passes(); got != (name == "ours") {
+				t.Errorf("passed after the answer: %v", got)
+			}
+			if got := lost == 1; got != (name == "another") {
+				t.Errorf("lost: %v", got)
+			}
+			if name != "ours" {
+				return
+			}
+			change()
+			asked.reply = func() rueidis.RedisResult {
+				change() // after the look at it
+				return answer
+			}
+			b.look(s)
+			if passes() {
+				t.Error("passed although another change was announced while Redis was asked")
+			}
+			asked.reply = func() rueidis.RedisResult { return answer }
+			b.look(s)
+			if !passes() {
+				t.Error("not passed although Redis has confirmed it")
+			}
+		})
+	}
+}
+
+type lostTo int
+
+func (n *lostTo) Lost(error) { *n++ }
+
+// asked is a client that is asked for one key at a time.
+type asked struct {
+	rueidis.Client
+	reply func() rueidis.RedisResult
+}
+
+func (*asked) B() rueidis.Builder { return rueidis.Builder{} }
+
+func (a *asked) DoMulti(context.Context, ...rueidis.Completed) []rueidis.RedisResult {
+	return []rueidis.RedisResult{a.reply()}
+}
+
+// reply is what Redis says, of a RESP type. Only rueidis's form for caches can be made by others.
+func reply(kind byte, text string) rueidis.RedisResult {
+	buf := append(make([]byte, 7), kind)
+	buf = append(binary.BigEndian.AppendUint64(buf, uint64(len(text))), text...)
+	var m rueidis.RedisMessage
+	if err := m.CacheUnmarshalView(buf); err != nil {
+		panic(err)
+	}
+	return rueidis.NewResult(m, nil)
+}
