@@ -17,6 +17,7 @@ type doubts struct {
 	mu    sync.Mutex
 	since map[string]time.Time // by owner
 	swept time.Time
+	keep  time.Duration
 }
 
 // note notes the outcome of an attempt. Doubts are kept for as long as its request may be
@@ -31,15 +32,23 @@ func (d *doubts) note(owner string, err error, keep time.Duration) {
 	if d.since == nil {
 		d.since = make(map[string]time.Time)
 	}
-	if now.Sub(d.swept) > time.Second { // in an outage there are many
-		d.swept = now
-		for o, t := range d.since {
-			if now.Sub(t) > keep {
-				delete(d.since, o)
-			}
+	d.keep = keep
+	d.sweep(now)
+	d.since[owner] = now
+	d.n.Store(int64(len(d.since)))
+}
+
+// sweep forgets what is past, now and then: in an outage there are many.
+func (d *doubts) sweep(now time.Time) {
+	if now.Sub(d.swept) <= time.Second {
+		return
+	}
+	d.swept = now
+	for o, t := range d.since {
+		if now.Sub(t) > d.keep {
+			delete(d.since, o)
 		}
 	}
-	d.since[owner] = now
 	d.n.Store(int64(len(d.since)))
 }
 
@@ -50,5 +59,6 @@ func (d *doubts) has(owner string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, ok := d.since[owner]
+	d.sweep(time.Now()) // after an outage nobody else does
 	return ok
 }

@@ -26,6 +26,7 @@ type watchedShard struct {
 	holds map[string][]*hold // by lock; more than one while an old one is not yet given up
 	wakes map[string][]*waker
 	due   []*hold // to be looked at by verifyLoop
+	many  int     // so many locks are held when it is time to forget
 }
 
 // hold is one lease of this client's.
@@ -72,7 +73,20 @@ func (w *watched) hold(lock, owner string, hears driver.Listener) *hold {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holds[lock] = append(s.holds[lock], h)
+	if len(s.holds) > s.many {
+		s.forget(time.Now())
+		s.many = max(2*len(s.holds), 64)
+	}
 	return h
+}
+
+// forget drops the leases that have expired. Nobody need unlock those, and an expiry may be
+// announced late or, to a client that polls, never. Long expired: an Extend that was in time
+// may still wait for its answer.
+func (s *watchedShard) forget(now time.Time) {
+	for lock := range s.holds {
+		s.drop(lock, func(h *hold) bool { return h.held && now.Sub(h.from) > h.ttl+time.Minute })
+	}
 }
 
 // granted reports whether h was changed in the meantime and must be looked at.

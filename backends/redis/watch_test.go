@@ -91,6 +91,34 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 	}
 }
 
+// Leases that expire and that nobody unlocks take no memory for ever, even if no announcement
+// of theirs comes.
+func TestExpiredAreForgotten(t *testing.T) {
+	var w watched
+	w.init()
+	var lost lostTo
+	long := w.hold("long", "owner", &lost)
+	w.granted(long, 1, time.Now(), time.Hour)
+	asking := w.hold("asking", "owner", &lost)
+	ago := time.Now().Add(-2 * time.Minute)
+	for i := range 100_000 {
+		h := w.hold(strconv.Itoa(i), "owner", &lost)
+		w.granted(h, 1, ago, time.Second)
+	}
+	n := 0
+	for i := range w.shards {
+		n += len(w.shards[i].holds)
+	}
+	if n > 64*(64+1) {
+		t.Errorf("%d are kept", n)
+	}
+	for _, h := range []*hold{long, asking} {
+		if w.shard(h.lock).find(h.lock, "owner") == nil {
+			t.Errorf("%s is forgotten", h.lock)
+		}
+	}
+}
+
 type lostTo int
 
 func (n *lostTo) Lost(error) { *n++ }

@@ -1,0 +1,32 @@
+package redis
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// Doubts are kept for as long as a copy may come, and those of an outage are forgotten after
+// it, although no other comes.
+func TestDoubtsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d doubts
+		const keep = 2 * time.Minute
+		for i := range 1000 {
+			d.note(strconv.Itoa(i), driver.ErrUnavailable, keep)
+		}
+		d.note("held", driver.ErrHeld, keep)
+		time.Sleep(keep)
+		if !d.has("7") || d.has("held") {
+			t.Error("what may still come is forgotten, or what was answered is not")
+		}
+		time.Sleep(2 * time.Second)
+		d.has("somebody")
+		if n, size := d.n.Load(), len(d.since); n != 0 || size != 0 {
+			t.Errorf("%d, %d are left", n, size)
+		}
+	})
+}
