@@ -343,7 +343,8 @@ func (s *shard) shut(b *backend, held []driver.Listener) []driver.Listener {
 	return held
 }
 
-// evict releases what b, which is shut, holds in this shard.
+// evict releases what b, which is shut, holds in this shard. Its Shut may still be on the way
+// here, if two Lockers share it: then some of its waiters are in line for what they must not get.
 func (s *shard) evict(b *backend) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -354,7 +355,9 @@ func (s *shard) evict(b *backend) {
 		}
 	})
 	for _, n := range held {
-		s.handOver(n, s.slab.at(n))
+		for e := s.slab.at(n); e.by != nil && e.by.backend == b; {
+			s.handOver(n, e)
+		}
 	}
 }
 

@@ -185,3 +185,32 @@ func TestShut(t *testing.T) {
 		t.Errorf("%d keys are held", live(b))
 	}
 }
+
+// TestCloseOvertakesShut: of two who close a backend, one may find it shut by the other, who
+// has not come to all of the shards yet. What is held goes to none of its waiters.
+func TestCloseOvertakesShut(t *testing.T) {
+	b, other := open(t, Config{Shards: 1}), open(t, Config{})
+	if _, err := b.Acquire(ctx, request("k", 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	for i := range 3 {
+		go func() {
+			_, err := b.Wait(ctx, request("k", 1+i, 0))
+			ended <- err
+		}()
+	}
+	waitFor(t, func() bool { return waiting(b) == 3 })
+	b.state.Store(shut) // the other one has begun
+	if err := b.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Acquire(ctx, request("k", 9, 0)); err != nil {
+		t.Errorf("the key stays taken: %v", err)
+	}
+	for range 3 {
+		if err := <-ended; err != driver.ErrClosed {
+			t.Errorf("a waiter: %v", err)
+		}
+	}
+}
