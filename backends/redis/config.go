@@ -203,9 +203,10 @@ func (c *Config) checkDB() error {
 }
 
 // checkPassword is no lockgen:requires, because ClientOption may give credentials as well.
+// It does not show the name: in a URL it may be a password without the colon before it.
 func (c *Config) checkPassword() error {
 	if c.Username != "" && c.Password == "" && c.ClientOption == nil {
-		return driver.Invalid("password", "it is empty, but username is %v", c.Username).With("username")
+		return driver.Invalid("password", "it is empty, but username is given; in a URL, write a password alone as redis://:password@host").With("username")
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func TestInvalidConfig(t *testing.T) {
 		{"negative db", Config{DB: -1}, []string{"db", "-1"}},
 		{"db in a Cluster", Config{Addrs: []string{"a:1", "b:1"}, DB: 3}, []string{"db: 3", "2 addrs"}},
 		{"sentinel password without a set", Config{SentinelPassword: secret}, []string{"masterSet"}},
-		{"user without password", Config{Username: "u"}, []string{"password", `"u"`}},
+		{"user without password", Config{Username: secret}, []string{"password", "username is given", "redis://:password@host"}},
 		{"brace in the prefix", Config{Prefix: "a{b"}, []string{"prefix", `"a{b"`}},
 		{"prefix of the counters", Config{Prefix: "token:lockstep"}, []string{"prefix", "token:"}},
 		{"long prefix", Config{Prefix: strings.Repeat("p", 129)}, []string{"prefix", "129", "128"}},

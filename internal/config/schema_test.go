@@ -136,7 +136,7 @@ var beyond = []struct{ why, subject, example, problem string }{
 	{"lockgen:check checkDB of redis",
 		"redis", `{"addrs": ["a:1", "b:1"], "db": 1}`, `^1 with 2 addrs: a Cluster has only database 0$`},
 	{"lockgen:check checkPassword of redis",
-		"redis", `{"username": "u"}`, `^it is empty, but username is "u"$`},
+		"redis", `{"username": "u"}`, `^it is empty, but username is given; `},
 }
 
 // isBeyond says whether err is one that no schema can foresee.
