@@ -115,6 +115,9 @@ func TestLoadConfigErrors(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.json")
 	dir := t.TempDir()
 	file := writeFile(t, "c.json", `{"type": "fake", "backend": {"password": 1, "x": "`+secret+`"}}`)
+	empty := writeFile(t, "empty.json", "\n")
+	marked := writeFile(t, "marked.json", "\ufeff{}")
+	wide := writeFile(t, "wide.json", "\xff\xfe{\x00}\x00")
 	bare := writeFile(t, "password", `"`+secret+`"`)
 	t.Setenv("LOCKSTEP_TEST", secret)
 	t.Setenv("LOCKSTEP_TEST_URL", "fake://u:"+secret+"@h:x/")
@@ -168,6 +171,10 @@ func TestLoadConfigErrors(t *testing.T) {
 		"no JSON":            {`{"type": "fake", "backend": {"password": "` + secret + `}}`, "line 1, column "},
 		"cut off":            {`{"type": "fake", "password": "` + secret, "this is not JSON"},
 		"after the end":      {"{}\n{}", "line 2, column 1: there is something after the end"},
+		"empty JSON":         {empty, "line 1, column 1: it is empty; want a JSON object"},
+		"byte order mark":    {marked, "line 1, column 1: it begins with a byte order mark"},
+		"UTF-16":             {wide, "line 1, column 1: this is not UTF-8"},
+		"Latin-1":            {"{\"type\": \"fake\",\n\"backend\": {\"password\": \"" + secret + "\xe4\"}}", "line 2, column 40: this is not UTF-8"},
 		"second line":        {"{\n  x}", "line 2, column 3: this is not JSON"},
 		"unknown type":       {`{"type": "reddis"}`, `type: "reddis" (registered: down, fake, `},
 		"URL for type":       {`{"type": "fake://u:` + secret + `@h"}`, "type: it is not the name of a type"},
@@ -207,11 +214,13 @@ func TestLoadConfigErrors(t *testing.T) {
 		"query core":       {"fake://h?ttl=30", "ttl: want a duration"},
 		"query deep":       {"fake://h?retry.x=1", "retry.x: unknown field"},
 		"query deeper":     {"fake://h?addr.x=1", "addr.x: unknown field"},
-		"query struct":     {"fake://h?tls=1", "tls: it cannot be given as text"},
-		"query retry":      {"fake://h?retry=1", "retry: it cannot be given as text"},
+		"query struct":     {"fake://h?tls=1", "tls: give its fields: tls.caFile, tls.key"},
+		"query retry":      {"fake://h?retry=1", "retry: give its fields: retry.attempts, retry.delay, retry.jitter"},
 		"query type":       {"fake://h?type=redis", "type: unknown field"},
 		"query secret":     {"fake://h?pin=" + secret, "pin: want a whole number, got a value that is not shown"},
 		"query twice":      {"fake://h?password=a&password=" + secret, "password: it is given 2 times"},
+		"query and host":   {"fake://h?addr=h", "addr: it is given twice, before the ? and after it"},
+		"query and user":   {"fake://u:" + secret + "@h?password=" + secret, "password: it is given twice, before the ? and after it"},
 		"no URL backend":   {"nothing://u:" + secret + "@h", "takes no user, host or path"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 	"github.com/lockstep-go/lockstep/locker/internal/text"
@@ -41,7 +42,23 @@ type fault struct {
 var durationType = reflect.TypeFor[time.Duration]()
 
 // wellFormed says whether data is one JSON value, and nothing after it.
+//
+// encoding/json would take what is not UTF-8 for U+FFFD: a password in another encoding would
+// be another password.
 func wellFormed(data []byte) *fault {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return &fault{problem: "it is empty; want a JSON object: {…}"}
+	}
+	if bytes.HasPrefix(data, []byte("\ufeff")) {
+		return &fault{problem: "it begins with a byte order mark; JSON is UTF-8 without one"}
+	}
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return &fault{problem: "this is not UTF-8, as JSON has to be", offset: i}
+		}
+		i += size
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var all json.RawMessage
 	err := dec.Decode(&all)
@@ -255,6 +272,12 @@ func setText(into any, path string, values []string) (known bool, wrong *fault) 
 			return false, nil
 		}
 		v, secret = f, secret || hidden
+	}
+	if t := v.Type(); t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		return true, &fault{path: path, problem: "give its fields: " + strings.Join(textFields(t, path+"."), ", ")}
 	}
 	if v.Kind() == reflect.Slice {
 		list := reflect.MakeSlice(v.Type(), len(values), len(values))

@@ -281,22 +281,28 @@ func (l *layer) layBackend(c any, from places) error {
 		}
 		return nil
 	}
-	if uc, ok := c.(URLConfig); ok {
-		u, v := *l.url, reflect.ValueOf(c).Elem()
-		before := reflect.New(v.Type()).Elem()
-		before.Set(v)
-		if err := uc.UnmarshalURL(&u); err != nil {
-			return fmt.Errorf("%s: %w", l.source, err)
+	front := map[string]bool{} // the fields that stand before the query
+	if _, ok := c.(URLConfig); ok {
+		t := reflect.TypeOf(c).Elem()
+		alone := reflect.New(t) // shows what the URL gives, whatever c has already
+		for _, into := range []any{alone.Interface(), c} {
+			u := *l.url
+			if err := into.(URLConfig).UnmarshalURL(&u); err != nil {
+				return fmt.Errorf("%s: %w", l.source, err)
+			}
 		}
-		for i := range v.NumField() { // what has changed, the URL has given
-			if name := jsonName(v.Type().Field(i)); name != "" && !reflect.DeepEqual(v.Field(i).Interface(), before.Field(i).Interface()) {
-				from[name] = l.place(0, "")
+		for i := range t.NumField() {
+			if name := jsonName(t.Field(i)); name != "" && !alone.Elem().Field(i).IsZero() {
+				from[name], front[name] = l.place(0, ""), true
 			}
 		}
 	} else if l.url.Host != "" || l.url.User != nil || strings.Trim(l.url.Path, "/") != "" {
 		return errors.New(l.source + ": this backend takes no user, host or path in its URL; use ?field=value")
 	}
 	for _, field := range slices.Sorted(maps.Keys(l.query)) {
+		if front[field] {
+			return l.fail(&fault{path: field, problem: "it is given twice, before the ? and after it"}, "")
+		}
 		known, err := setText(c, field, l.query[field])
 		if err != nil {
 			return l.fail(err, "")
