@@ -36,6 +36,9 @@ func classify(ctx context.Context, err error) error {
 		if strings.Contains(reply.Error(), "can't run this command") { // how a script says NOPERM
 			return fmt.Errorf("%w: the server's ACL does not allow it: %w", driver.ErrUnsupported, err)
 		}
+		if strings.Contains(reply.Error(), "DB index is out of range") {
+			return fmt.Errorf("%w: db: the server does not have so many: %w", driver.ErrInvalidConfig, err)
+		}
 		if strings.Contains(reply.Error(), "unknown command") {
 			return fmt.Errorf("%w: the server lacks a command: %w", driver.ErrUnsupported, err)
 		}

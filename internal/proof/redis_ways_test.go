@@ -375,6 +375,11 @@ func TestTLSAndPasswords(t *testing.T) {
 	if !errors.Is(err, locker.ErrInvalidConfig) || !strings.Contains(err.Error(), "password") {
 		t.Errorf("a wrong password: %v; want ErrInvalidConfig that names the field", err)
 	}
+	outside := c
+	outside.DB = 1 << 20
+	if _, err := redis.New(t.Context(), outside, locker.Config{}); !errors.Is(err, locker.ErrInvalidConfig) || !strings.Contains(err.Error(), "db:") {
+		t.Errorf("a database that the server does not have: %v; want ErrInvalidConfig that names the field", err)
+	}
 	untrusted := c
 	untrusted.TLS = &redis.TLS{ServerName: c.TLS.ServerName}
 	_, err2 := redis.New(t.Context(), untrusted, locker.Config{})
