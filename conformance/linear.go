@@ -132,9 +132,12 @@ func (w *linearWorker) round(key string) {
 			ttl = c.unit()
 		}
 		op := w.log.begin(w.id, linearOp{kind: linearExtend, key: key, hold: id})
-		if h.extend(ttl) == nil {
+		switch err := h.extend(ttl); { // an error says nothing of the store: the local deadline may have been first
+		case err == nil:
 			w.log.end(op, linearDone, 0)
-		} // otherwise it says nothing of the store: the local deadline may have been first
+		case !errors.Is(err, locker.ErrUnavailable):
+			lapses = false // nothing has changed: the end may be far
+		}
 	}
 	if lapses && r.IntN(2) == 0 {
 		select {

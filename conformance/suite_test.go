@@ -207,6 +207,27 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
+// A backend whose Extend is still to be written makes nobody wait for the end of a lease that
+// could not be shortened. In real time, because virtual time would wait for it.
+func TestExtendToBeWritten(t *testing.T) {
+	s, err := newSuite(func(t *testing.T) *Target {
+		target := refTarget(mutate(func(m *mutant) {
+			m.extend = func(context.Context, driver.Holder, time.Duration) (driver.Grant, error) {
+				return driver.Grant{}, driver.ErrUnsupported
+			}
+		}))(t)
+		target.Delete = nil // it would end the wait
+		return target
+	}, []Option{Timeout(20 * time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(concCases, func(c Case) bool { return c.ID == "CONC-001" })
+	if r := s.execute(t, concCases[i].leaves()[0]); len(r.failures) > 0 {
+		t.Error(strings.Join(r.failures, "\n"))
+	}
+}
+
 // What a backend leaves behind for ever in a bubble is a failure of the case, and not the
 // end of the test.
 func TestLeftInBubble(t *testing.T) {
