@@ -57,7 +57,7 @@ var generators = map[string]command{"config": runConfig, "schema": runSchema}
 // stale is the error of -check.
 type stale struct{ what string }
 
-func (s *stale) Error() string { return s.what + "; run the generator (make generate)" }
+func (s *stale) Error() string { return s.what + "; run go generate" }
 
 var errUsage = errors.New("wrong usage")
 
