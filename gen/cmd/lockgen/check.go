@@ -49,7 +49,7 @@ func runCheck(base string, args []string, stdout io.Writer) error {
 }
 
 // lockgenLine gives the arguments of a lockgen call in a line such as
-// "//go:generate go run ./gen/cmd/lockgen table …" or "//go:generate lockgen table …".
+// "//go:generate go run ./gen/cmd/lockgen config …" or "//go:generate lockgen config …".
 func lockgenLine(line string) (args []string, ok bool) {
 	rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\r"), "//go:generate ")
 	if !ok {
