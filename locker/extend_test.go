@@ -19,7 +19,7 @@ func TestUnknownExtendOfEndedHoldIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close(context.Background())
-	s, err := l.Lock(t.Context(), "k")
+	s, err := l.Lock(context.Background(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestUnknownExtendOfEndedHoldIsRemembered(t *testing.T) {
 		defer s.mu.Unlock()
 		s.end(ReasonReleased, nil)
 	}
-	if err := s.Extend(t.Context(), time.Second); !errors.Is(err, ErrReleased) {
+	if err := s.Extend(context.Background(), time.Second); !errors.Is(err, ErrReleased) {
 		t.Errorf("got %v, want ErrReleased", err)
 	}
 	if !s.mayBeChanged() {
