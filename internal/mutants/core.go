@@ -249,11 +249,11 @@ func (l *Locker) newLease(`},
 		if MUTATED { s.seq = l.seq.next(s.key) }
 		hold = s.again()`},
 	{"FLT-002", "the core gives an attempt 100 ms", "locker.go",
-		`	g, err := acquire(ctx, driver.Request{`,
+		`	g, err := acquire(ctx, r)`,
 		`	if MUTATED {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 	}
-	g, err := acquire(ctx, driver.Request{`},
+	g, err := acquire(ctx, r)`},
 }
