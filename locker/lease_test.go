@@ -748,3 +748,24 @@ func TestDo(t *testing.T) {
 		wantError(t, err, locker.Closed, locker.ErrClosed)
 	})
 }
+
+// Of several requests that may arrive late, the one that asks for least counts.
+func TestExtendAfterTwoUnknown(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
+		f.set(only("extend", unavailable))
+		for _, d := range []time.Duration{2 * time.Second, time.Minute} {
+			wantError(t, s.Extend(bg, d), locker.Unavailable)
+		}
+		f.set(nil)
+		began := time.Now()
+		if err := s.Extend(bg, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		<-s.Done()
+		if got := time.Since(began); got != 1980*time.Millisecond {
+			t.Errorf("believed for %s", got)
+		}
+	})
+}

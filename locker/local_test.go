@@ -136,3 +136,31 @@ func (l losing) Acquire(ctx context.Context, r driver.Request) (driver.Grant, er
 	}
 	return g, err
 }
+
+// REL-002: the core says what the time is in a Release, so that it must have looked itself
+// whether the hold's was up.
+func TestUnlockAtTheDeadlineOfLocal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLocker(t, lenient{newLocal()}, locker.Config{})
+		for late, want := range map[time.Duration]error{-1: nil, 0: driver.ErrExpired, 1: driver.ErrExpired} {
+			s := mustLock(t, l, "k", locker.WithTTL(time.Second))
+			time.Sleep(time.Second + late)
+			if err := s.Unlock(bg); want == nil && err != nil {
+				t.Error(err)
+			} else if want != nil {
+				wantError(t, err, locker.Lost, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// lenient believes what the core says of the time.
+type lenient struct{ *local }
+
+func (l lenient) Release(context.Context, driver.Holder) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.holds)
+	return nil
+}

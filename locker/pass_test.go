@@ -516,3 +516,62 @@ func TestExtendUnderWayIsNotPassed(t *testing.T) {
 		}
 	})
 }
+
+// One owner asks for one thing at a time: nothing is passed to who makes an attempt, nor to
+// one whose attempt may have been granted, or may yet be.
+func TestNotPassedBesideAnAttempt(t *testing.T) {
+	for name, attempt := range map[string]hook{
+		"under way": slow(time.Second),
+		"unknown":   unavailable,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &passing{notifying: notifying{&fake{}}}
+			bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+				s := mustLock(t, l, "k")
+				p.set(only("acquire", attempt))
+				waiter := line(l, bg, 1, locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: 10 * time.Second}))
+				time.Sleep(1500 * time.Millisecond) // the first attempt is over, the one in front is not
+				if name == "unknown" {
+					time.Sleep(10 * time.Second)
+				}
+				if err := s.Unlock(bg); err != nil {
+					t.Error(err)
+				}
+				p.set(nil)
+				next := (<-waiter[0]).lease(t)
+				if n := p.count("pass"); n != 0 {
+					t.Errorf("%d passes", n)
+				}
+				if err := next.Unlock(bg); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// An Unlock that repeats one whose outcome is unknown passes nothing on: what was to be passed
+// may be somebody else's by now.
+func TestRepeatedUnlockDoesNotPass(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		waiter := line(l, bg, 1)
+		p.set(func(ctx context.Context, op, key string, do func() error) error {
+			if op == "pass" || op == "release" {
+				return unavailable(ctx, op, key, do)
+			}
+			return do()
+		})
+		wantError(t, s.Unlock(bg), locker.Unavailable)
+		synctest.Wait()
+		p.set(nil)
+		if err := s.Unlock(bg); err != nil {
+			t.Error(err)
+		}
+		if n := p.count("pass"); n != 1 {
+			t.Errorf("%d passes", n)
+		}
+		_ = (<-waiter[0]).lease(t).Unlock(bg)
+	})
+}

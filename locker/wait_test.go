@@ -522,3 +522,36 @@ func TestCtxOfAnotherClosedLocker(t *testing.T) {
 		wantError(t, err, locker.Held, locker.ErrHeld, context.Canceled)
 	})
 }
+
+// Somebody behind the front whose own attempt may have been granted goes on trying: the one in
+// front waits for a lock that may be ours, and we for our turn.
+func TestDoubtBehindTheFront(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{TTL: time.Hour}, func(t *testing.T, l *locker.Locker) {
+		f.set(only("acquire", func(ctx context.Context, _, _ string, do func() error) error {
+			f.set(nil)
+			err := do()
+			_ = sleep(ctx, time.Second) // while another one comes
+			return errors.Join(driver.ErrUnavailable, err)
+		}))
+		out := make([]chan *locker.Lease, 2)
+		for i := range out {
+			out[i] = make(chan *locker.Lease, 1)
+			go func() {
+				s, err := l.Lock(bg, "k", steady(locker.Forever))
+				if err != nil {
+					t.Error(err)
+				}
+				out[i] <- s
+			}()
+			synctest.Wait()
+		}
+		began := time.Now()
+		s := <-out[0]
+		if d := time.Since(began); d > 2*time.Second {
+			t.Errorf("the holder learnt after %s that it is", d)
+		}
+		_ = s.Unlock(bg)
+		_ = (<-out[1]).Unlock(bg)
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -644,6 +645,63 @@ func TestWrapped(t *testing.T) {
 			if err := s.Unlock(ctx); err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestSharedClock: the core and the backend tell each other the time, and mean the same by it
+// in each shard: a lease ends at its ttl to the nanosecond, also one that was waited for, and
+// the next one counts from no moment before it was asked for (TTL-001, TTL-002).
+func TestSharedClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := New(Config{Store: t.Name(), Shards: 8}, locker.Config{TTL: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close(ctx)
+		time.Sleep(time.Minute) // at 0 the clock counts as not read
+		for i := range 64 {
+			key := strconv.Itoa(i)
+			ends := func(s *locker.Lease, err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := time.Now()
+				if <-s.Done(); time.Since(got) != time.Second {
+					t.Errorf("key %s: over after %s", key, time.Since(got))
+				}
+			}
+			ends(l.Lock(ctx, key))
+			s, err := l.Lock(ctx, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(500*time.Millisecond, func() { _ = s.Unlock(ctx) })
+			ends(l.Lock(ctx, key))
+		}
+	})
+	bubble(t, func(t *testing.T, b *backend) {
+		time.Sleep(time.Minute)
+		h := holder("k", 1)
+		g, err := b.Acquire(ctx, request("k", 1, time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Ref, h.At = g.Ref, time.Since(b.Epoch()) // an Unlock that is held up here
+		time.Sleep(time.Minute)
+		r := request("k", 2, time.Second)
+		r.Sent = time.Since(b.Epoch())
+		granted := make(chan driver.Grant)
+		go func() {
+			g, _ := b.Wait(ctx, r)
+			granted <- g
+		}()
+		synctest.Wait()
+		if err := b.Release(ctx, h); err != nil {
+			t.Fatal(err)
+		}
+		if g := <-granted; g.From.Before(b.Epoch().Add(r.Sent)) {
+			t.Errorf("it counts from %s before it was asked for", b.Epoch().Add(r.Sent).Sub(g.From))
 		}
 	})
 }
