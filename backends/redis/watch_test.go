@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -87,6 +88,41 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 			if !passes() {
 				t.Error("not passed although Redis has confirmed it")
 			}
+		})
+	}
+}
+
+// The process passes a lease on by itself only with a token that was set aside, within its turn,
+// and if what Redis has confirmed is what the next owner asks for, neither less nor more.
+func TestPassedByTheProcess(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(h *hold)
+		ttl    time.Duration
+		want   bool
+	}{
+		"as it should be":    {func(*hold) {}, time.Minute, true},
+		"the tokens are out": {func(h *hold) { h.token = h.last }, time.Minute, false},
+		"the turn is over":   {func(h *hold) { h.since = h.since.Add(-turnTime) }, time.Minute, false},
+		"an Extend":          {func(h *hold) { h.unsure = true }, time.Minute, false},
+		"a doubt":            {func(h *hold) { h.doubted = true }, time.Minute, false},
+		"2 % are gone":       {func(h *hold) { h.from = h.from.Add(-1200 * time.Millisecond) }, time.Minute, false},
+		"for longer":         {func(*hold) {}, time.Hour, false},
+		"for less":           {func(*hold) {}, time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var w watched
+				w.init()
+				var first, next lostTo
+				h := w.hold("lock", "owner", &first)
+				w.granted(h, 1, time.Now(), time.Minute)
+				h.last = 100
+				c.change(h)
+				held, g := w.pass("lock", "owner", driver.Request{TTL: c.ttl, Hold: &next})
+				if held != h || (g.Token != 0) != c.want {
+					t.Errorf("got %+v", g)
+				}
+			})
 		})
 	}
 }
