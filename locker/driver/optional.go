@@ -38,7 +38,7 @@ type Local interface {
 
 // Notifier is a backend that can hint that a key may have become free. Without it, or
 // [Waiter], a release by another client is found by the next timed attempt only, and the
-// cases WAIT-001 and WAIT-003 have to be declared as known to fail.
+// cases WAIT-001, WAIT-003 and WAIT-007 have to be declared as known to fail.
 type Notifier interface {
 	// Notify calls wake, from any goroutine and without blocking, each time when key
 	// may have become free since the last failed Acquire of this backend on it, and
