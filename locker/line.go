@@ -286,6 +286,9 @@ func (l *Locker) handOver(q *queue, w *waiting, g driver.Grant, sent time.Durati
 		if w.missed {
 			poke(w.signal)
 		}
+		if l.notifier == nil { // otherwise the backend has woken it, as after any release
+			poke(q.wake)
+		}
 		return true
 	}
 	w.state, w.passed, w.sent = served, g, sent

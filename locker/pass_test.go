@@ -575,3 +575,31 @@ func TestRepeatedUnlockDoesNotPass(t *testing.T) {
 		_ = (<-waiter[0]).lease(t).Unlock(bg)
 	})
 }
+
+// mute is a Passer that hints at nothing.
+type mute struct{ *fake }
+
+func (m mute) Pass(ctx context.Context, h driver.Holder, _ driver.Request) (driver.Grant, error) {
+	return driver.Grant{}, m.Release(ctx, h) // the turn is always over
+}
+
+// WAIT-001: where the backend gives no hints, the core wakes who was not passed the hold.
+func TestYieldWithoutHints(t *testing.T) {
+	f := &fake{quiet: true}
+	bubbleOf(t, mute{f}, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		waiters := line(l, bg, 3)
+		began := time.Now()
+		for _, w := range waiters {
+			if err := s.Unlock(bg); err != nil {
+				t.Fatal(err)
+			}
+			s = (<-w).lease(t)
+		}
+		_ = s.Unlock(bg)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("they waited for %s", d)
+		}
+		f.nothingHeld(t)
+	})
+}

@@ -75,7 +75,9 @@ func (b *backend) passByServer(ctx context.Context, held *hold, h driver.Holder,
 		if g, ok := b.watched.passed(held, r, uint64(reply[0]), uint64(reply[1]), sent, ends); ok {
 			return g, nil
 		}
-		reply[0] = 0 // it was deleted right after
+		// Given up here meanwhile, most likely deleted right after. What Redis has just
+		// prolonged must not stay without anybody to free it (CTX-004).
+		return driver.Grant{}, b.Release(ctx, h)
 	}
 	b.watched.unhold(held)
 	switch {

@@ -155,6 +155,32 @@ func TestExpiredAreForgotten(t *testing.T) {
 	}
 }
 
+// CTX-004: a lease that was given up here while Redis prolonged it is freed.
+func TestGivenUpWhilePassed(t *testing.T) {
+	h := driver.Holder{Token: 1}
+	asked := &asked{}
+	b := &backend{client: asked, layout: newLayout("p"), closing: t.Context(), cfg: Config{Timeout: time.Second}}
+	for i := 0; h.Key == "" || slot(b.layout.lockKey(h.Key)) != 0; i++ { // as above
+		h.Key = strconv.Itoa(i)
+	}
+	b.watched.init()
+	var lost lostTo
+	lock, owner := b.layout.lockKey(h.Key), ownerValue(h.Owner, false)
+	b.watched.granted(b.watched.hold(lock, owner, &lost), 1, time.Now(), time.Minute)
+	scripts := 0
+	asked.reply = func() rueidis.RedisResult {
+		if scripts++; scripts > 1 {
+			return replies(1)
+		}
+		b.watched.unholdOwner(lock, owner)
+		return replies(2, 65)
+	}
+	g, err := b.Pass(t.Context(), h, driver.Request{Key: h.Key, TTL: time.Minute, Hold: &lost})
+	if g.Token != 0 || err != nil || scripts != 2 {
+		t.Errorf("%+v, %v after %d scripts; want the release to be the second", g, err, scripts)
+	}
+}
+
 type lostTo int
 
 func (n *lostTo) Lost(error) { *n++ }
@@ -171,10 +197,28 @@ func (a *asked) DoMulti(context.Context, ...rueidis.Completed) []rueidis.RedisRe
 	return []rueidis.RedisResult{a.reply()}
 }
 
+func (a *asked) Do(context.Context, rueidis.Completed) rueidis.RedisResult { return a.reply() }
+
+// replies is one number, or a list of them.
+func replies(numbers ...uint64) rueidis.RedisResult {
+	buf := make([]byte, 7)
+	if len(numbers) > 1 {
+		buf = binary.BigEndian.AppendUint64(append(buf, '*'), uint64(len(numbers)))
+	}
+	for _, n := range numbers {
+		buf = binary.BigEndian.AppendUint64(append(buf, ':'), n)
+	}
+	return cached(buf)
+}
+
 // reply is what Redis says, of a RESP type. Only rueidis's form for caches can be made by others.
 func reply(kind byte, text string) rueidis.RedisResult {
 	buf := append(make([]byte, 7), kind)
 	buf = append(binary.BigEndian.AppendUint64(buf, uint64(len(text))), text...)
+	return cached(buf)
+}
+
+func cached(buf []byte) rueidis.RedisResult {
 	var m rueidis.RedisMessage
 	if err := m.CacheUnmarshalView(buf); err != nil {
 		panic(err)
