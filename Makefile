@@ -8,6 +8,9 @@ MAKEFLAGS     += --no-print-directory
 # All modules: the root one, and what else go.work uses.
 MODULES := . $(shell sed -n 's,^[[:space:]]*\./,,p' go.work)
 
+# Those that users install, which go install refuses with replace lines.
+COMMANDS := $(filter ./cmd/% cmd/%,$(MODULES))
+
 # Pinned, so that a new version of a tool does not change what passes.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -18,21 +21,22 @@ FUZZTIME ?= 10s
 each = bad=; for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)) || bad="$$bad $$m"; done; \
 	[[ -z $$bad ]] || { echo "failed in:$$bad" >&2; exit 1; }
 
-.PHONY: help demo test mutants matrix test-off lint tidy-check vuln generate generate-check fuzz soak bench clean redis
+.PHONY: help demo test mutants matrix test-off lint tidy-check vuln generate generate-check fuzz soak bench pin unpin clean redis postgres
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '  %-16s%s\n' $$t "$$d"; done
 
-demo: ## several workers contend for one lock; LOCKSTEP_CONFIG=redis://localhost:6379 for the same on a Redis
+demo: ## several workers contend for one lock; LOCKSTEP_CONFIG=redis://localhost:6379 or postgres://localhost/db for the same on a server
 	@go run ./internal/demo
 
-test: redis ## all tests of all modules with the race detector: the suite on memory, a real Redis and a Cluster
-	@$(call each,go test -race -shuffle=on -count=1 ./...)
+test: redis postgres ## all tests of all modules with the race detector: the suite on memory, a real Redis, a Cluster and a real Postgres
+	@$(call each,go test -race -shuffle=on -count=1 -timeout 40m ./...)
+	@cd internal/proof && go test -count=1 -run '^TestHang' . # thousands of callers: under the race detector a few
 
 mutants: ## broken backends and broken cores: what the suite can tell; fails if a clause is not proven
 	@go run ./internal/mutants
 
-matrix: redis ## the suite on every backend, into docs/matrix.md; takes some minutes
+matrix: redis postgres ## the suite on every backend, into docs/matrix.md; takes some minutes
 	@go run ./internal/matrix docs/matrix.md
 
 test-off: ## every module builds by itself, without the workspace
@@ -70,15 +74,26 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		done; done
 
 # From the folder itself, so that go test shows each minute's line at once.
-soak: redis ## linearizability and lockstep on memory, Redis and a Redis with faults, for SOAK (1m)
+soak: redis postgres ## linearizability and lockstep on memory, Redis and Postgres, without and with faults, for SOAK (1m)
 	@mkdir -p artifacts && cd internal/proof && LOCKSTEP_SOAK=$(SOAK) go test -race -count=1 -timeout 0 -run '^TestSoak$$' -artifacts -outputdir '$(CURDIR)/artifacts'
 
-bench: redis ## Lockstep beside its peers in one run, into docs/benchmarks.md
+bench: redis postgres ## Lockstep beside its peers in one run, into docs/benchmarks.md
 	@go run ./internal/peers/cmd/bench
+
+pin: ## every module requires its siblings at VERSION, for a release
+	@[[ "$(VERSION)" =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "VERSION=$(VERSION): want one such as v0.2.0" >&2; exit 1; }
+	@for m in $(MODULES); do (cd $$m && go mod edit -fmt $$(sed -n 's,.*\(github.com/lockstep-go/lockstep/[^ ]*\) v[0-9].*,-require=\1@$(VERSION),p' go.mod)); done
+
+	@for m in $(COMMANDS); do (cd $$m && go mod edit -fmt $$(sed -n 's,^[[:space:]]*\(github.com/lockstep-go/lockstep/[^ ]*\) => .*,-dropreplace=\1,p' go.mod)); done
+
+unpin: ## after a release: the commands build from their siblings again, without the workspace too
+	@for m in $(COMMANDS); do (cd $$m && go mod edit -fmt $$(sed -n 's,.*github.com/lockstep-go/lockstep/\([^ ]*\) v[0-9].*,-replace=github.com/lockstep-go/lockstep/\1=../../\1,p' go.mod)); done
 
 clean: ## remove what was built and forget what was tested
 	@rm -rf bin artifacts && go clean -testcache
 
-# No target for the command line: tests that need a Redis start it themselves.
+# No targets for the command line: tests that need a server start it themselves.
 redis:
 	@.ci/redis
+postgres:
+	@.ci/postgres

@@ -24,8 +24,8 @@ type Case struct {
 	Clause string
 	// Why is what goes wrong for users where the clause is broken.
 	Why string
-	// Kinds are the kinds of hold for which it runs, as subtests ID/kind; none where the
-	// kind makes no difference.
+	// Kinds are the kinds of hold for which the case runs, as subtests ID/kind; none where the kind
+	// makes no difference.
 	Kinds []Kind
 	// Parts divide a case that needs different things for different parts of its
 	// clause, as subtests ID/part or ID/kind/part; none for most. A case may have parts beside
@@ -52,7 +52,8 @@ type Part struct {
 // Cases is the catalogue, in the order of the contract.
 func Cases() []Case {
 	all := slices.Concat(mxCases, ttlCases, extendCases, releaseCases, tokenCases, lossCases,
-		waitCases, contextCases, keyCases, closeCases, errorCases, concCases, faultCases)
+		waitCases, contextCases, keyCases, closeCases, errorCases, sessionCases, inspectCases, concCases, faultCases,
+		keepCases, electCases, onceCases, multiCases, adminCases)
 	for i := range all {
 		all[i].Why = reasons[all[i].ID]
 	}
@@ -85,6 +86,14 @@ func (l leaf) path() string {
 		s = append(s, coreLoop)
 	}
 	return strings.Join(s, "/")
+}
+
+// clauseAndPart is path without the kind.
+func (l leaf) clauseAndPart() string {
+	if l.part == "" {
+		return l.ID
+	}
+	return l.ID + "/" + l.part
 }
 
 // leaves are what c consists of, without its repetitions in the core's own loop.

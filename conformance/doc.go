@@ -20,16 +20,15 @@
 //		})
 //	}
 //
-// Each case makes a target of its own and uses keys that nobody else has, so that the
-// store may be shared and may be in use. The subtests are named by the clauses of the
-// contract (docs/contract.md): TestConformance/TTL-001/lease is clause TTL-001 where a
-// lease is asked for. An id is never used for anything else, in any version.
+// Each case makes a target of its own and uses keys that nobody else has, so that the store may
+// be shared and in use. The subtests are named by the clauses of the contract (docs/contract.md):
+// TestConformance/TTL-001/lease is clause TTL-001 where a lease is asked for. An id never gets
+// another meaning, in any version.
 //
-// Which cases run depends on what the backend says of itself (its
-// [driver.Capabilities]) and on what the test can do to the store (the functions of
-// [Target]); a case that cannot run is skipped and says what is missing. Time limits
-// follow from Capabilities().Granularity. A capability that is declared and does not
-// hold is a failure.
+// Which cases run depends on what the backend declares (its [driver.Capabilities]) and on what
+// the test can do to the store (the functions of [Target]); a case that cannot run is skipped and
+// says what is missing. Time limits follow from Capabilities().Granularity. A capability that is
+// declared and does not hold is a failure.
 //
 // A backend that waits by itself ([driver.Waiter]) also runs the cases about waiting with
 // that ability hidden, as TTL-001/lease/core-loop, because a user may wrap it.
@@ -51,8 +50,8 @@
 // The clients are named A, B, C; lines of the driver's calls are indented beneath the
 // calls of package locker that made them.
 //
-// A failure that is known and accepted is declared with [Known]. It must go on failing:
-// the day it passes, the declaration fails, and goes.
+// A failure that is known and accepted is declared with [Known]. It must go on failing: once the
+// case passes, the declaration is reported as a failure, and has to be removed.
 //
 // # Time
 //

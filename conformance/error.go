@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -15,166 +16,186 @@ var errorCases = []Case{
 	{ID: "ERR-001", Kinds: both, fn: errorsMatch, Clause: "ErrHeld, ErrLost, ErrReleased, ErrClosed, ErrUnavailable, ErrInvalidKey, ErrInvalidTTL, ErrInvalidConfig, ErrUnknownBackend, ErrUnsupported work through errors.Is; a typed *locker.Error says operation, key, backend and code"},
 	{ID: "ERR-002", Kinds: both, CoreLoop: true, fn: errorsApart, Clause: "contention and unavailability are never confused"},
 	{ID: "ERR-003", fn: configErrors, Clause: "bad configuration names the field, the value and the allowed range, and both numbers where two fields disagree"},
+	{ID: "ERR-004", Kinds: both, CoreLoop: true, Clause: "after a refusal by the store nothing is in doubt: nothing is taken back or shortened, a waiting Lock waits on, a release is repeated until it is done", Parts: []Part{
+		{Name: "attempt", fn: refusedNothingTaken},
+		{Name: "waiting", fn: refusedWaitedFor},
+		{Name: "unlock", fn: refusedUnlock},
+		{Name: "held", fn: refusalOfHeld},
+	}},
 }
 
 var sentinels = map[locker.Code]error{
-	locker.Held: locker.ErrHeld, locker.Lost: locker.ErrLost, locker.Released: locker.ErrReleased, locker.Closed: locker.ErrClosed,
-	locker.Unavailable: locker.ErrUnavailable, locker.InvalidKey: locker.ErrInvalidKey, locker.InvalidTTL: locker.ErrInvalidTTL,
-	locker.InvalidConfig: locker.ErrInvalidConfig, locker.UnknownBackend: locker.ErrUnknownBackend, locker.Unsupported: locker.ErrUnsupported,
+	locker.CodeHeld: locker.ErrHeld, locker.CodeLost: locker.ErrLost, locker.CodeReleased: locker.ErrReleased, locker.CodeClosed: locker.ErrClosed,
+	locker.CodeUnavailable: locker.ErrUnavailable, locker.CodeInvalidKey: locker.ErrInvalidKey, locker.CodeInvalidTTL: locker.ErrInvalidTTL,
+	locker.CodeInvalidConfig: locker.ErrInvalidConfig, locker.CodeUnknownBackend: locker.ErrUnknownBackend, locker.CodeUnsupported: locker.ErrUnsupported,
 }
 
 // describes makes sure that err is a *locker.Error for code and nothing else.
 func (c *trial) describes(err error, op, key, backend string, code locker.Code) {
 	var e *locker.Error
-	c.must(errors.As(err, &e), "a *locker.Error", "%T: %v", err, err)
-	c.must(e.Op == op && e.Key == key && e.Backend == backend && e.Code == code,
+	claim := c.Claim(c.ID)
+	if err == nil && op == "unlock" { // it tried again
+		claim = c.Claim("WAIT-005")
+	}
+	claim.Must(errors.As(err, &e), "a *locker.Error", "%T: %v", err, err)
+	switch {
+	case code == locker.CodeUnavailable && e.Code == locker.CodeHeld:
+		claim = c.Claim("ERR-002")
+	case code == locker.CodeClosed && op == "hold" && e.Code == locker.CodeReleased:
+		claim = c.Claim("CLO-003")
+	}
+	claim.Must(e.Op == op && e.Key == key && e.Backend == backend && e.Code == code,
 		fmt.Sprintf("an error of operation %q, key %q, backend %q, code %s", op, key, backend, code), "%q, %q, %q, %s: %v", e.Op, e.Key, e.Backend, e.Code, err)
 	for other, s := range sentinels {
-		c.must(errors.Is(err, s) == (other == code), fmt.Sprintf("the error matches “%v” and no other sentinel", sentinels[code]), "“%v”: %v (%v)", s, errors.Is(err, s), err)
+		c.Must(errors.Is(err, s) == (other == code), fmt.Sprintf("the error matches “%v” and no other sentinel", sentinels[code]), "“%v”: %v (%v)", s, errors.Is(err, s), err)
 	}
 	text := err.Error()
-	c.must(strings.Contains(text, op) && !strings.ContainsAny(text, "\n\r\x00"), "the text names the operation in one line", "%q", text)
-	c.must(code.String() != "" && !strings.HasPrefix(code.String(), "Code("), "the code has a name", "%q", code.String())
+	c.Must(strings.Contains(text, op) && !strings.ContainsAny(text, "\n\r\x00"), "the text names the operation in one line", "%q", text)
+	c.Must(code.String() != "" && !strings.HasPrefix(code.String(), "Code("), "the code has a name", "%q", code.String())
 }
 
 func errorsMatch(c *trial) {
 	a, b := c.client(), c.client()
-	name := c.caps.Name
-	key := c.key("k")
+	name := c.Caps.Name
+	key := c.Key("k")
 	h := a.mustTry(key, c.hold()...)
 	_, err := b.try(key, c.hold()...)
-	c.describes(err, "trylock", key, name, locker.Held)
-	_, err = b.lock(c.ctx, key, append(c.hold(), locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Millisecond}))...)
-	c.describes(err, "lock", key, name, locker.Held)
+	c.describes(err, "trylock", key, name, locker.CodeHeld)
+	_, err = b.lock(c.Ctx, key, append(c.hold(), locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Millisecond, Jitter: locker.NoJitter}))...)
+	c.describes(err, "lock", key, name, locker.CodeHeld)
 	h.mustUnlock()
-	c.describes(h.unlock(), "unlock", key, name, locker.Released)
-	c.describes(h.Err(), "hold", key, name, locker.Released)
+	c.describes(h.unlock(), "unlock", key, name, locker.CodeReleased)
+	c.describes(h.Err(), "hold", key, name, locker.CodeReleased)
 
-	a.tap.next(opAcquire, refuse)
+	a.tap.Next(harness.OpAcquire, harness.Refuse)
 	_, err = a.try(key, c.hold()...)
-	c.describes(err, "trylock", key, name, locker.Unavailable)
+	c.describes(err, "trylock", key, name, locker.CodeUnavailable)
 
-	h = b.mustTry(c.key("lost"), c.hold()...)
-	b.tap.next(opRelease, answer(driver.ErrLost))
-	c.describes(h.unlock(), "unlock", h.Key(), name, locker.Lost)
-	h = b.mustTry(c.key("unknown"), c.hold()...)
-	b.tap.next(opRelease, refuse)
-	c.describes(h.unlock(), "unlock", h.Key(), name, locker.Unavailable)
+	h = b.mustTry(c.Key("lost"), c.hold()...)
+	b.tap.Next(harness.OpRelease, harness.Answer(driver.ErrLost))
+	c.describes(h.unlock(), "unlock", h.Key(), name, locker.CodeLost)
+	h = b.mustTry(c.Key("unknown"), c.hold()...)
+	b.tap.Next(harness.OpRelease, harness.Refuse)
+	c.describes(h.unlock(), "unlock", h.Key(), name, locker.CodeUnavailable)
 	_ = h.unlock()
 
 	_, err = a.try("", c.hold()...)
-	c.describes(err, "trylock", "", name, locker.InvalidKey)
+	c.describes(err, "trylock", "", name, locker.CodeInvalidKey)
 	_, err = a.try(key, locker.WithTTL(-1))
-	c.describes(err, "trylock", key, name, locker.InvalidTTL)
+	c.describes(err, "trylock", key, name, locker.CodeInvalidTTL)
 	_, err = a.try(key, locker.WithRetry(locker.Retry{Attempts: -2}))
-	c.describes(err, "trylock", key, name, locker.InvalidConfig)
+	c.describes(err, "trylock", key, name, locker.CodeInvalidConfig)
 
 	if c.leaf.kind == Session {
 		h = a.mustTry(key)
-		c.describes(h.extend(far), "extend", key, name, locker.Unsupported)
+		c.describes(h.extend(far), "extend", key, name, locker.CodeUnsupported)
 		h.mustUnlock()
 	} else {
 		h = a.mustTry(key, c.hold()...)
-		c.describes(h.extend(-1), "extend", key, name, locker.InvalidTTL)
+		c.describes(h.extend(-1), "extend", key, name, locker.CodeInvalidTTL)
 		h.mustUnlock()
-		c.describes(h.extend(far), "extend", key, name, locker.Released)
-		h = a.mustTry(key, locker.WithTTL(c.unit()))
-		c.await(h.Done(), c.limit(), "Done closes at the end of the ttl")
-		c.describes(h.Err(), "hold", key, name, locker.Lost)
-		c.describes(h.extend(far), "extend", key, name, locker.Lost)
-		c.describes(h.unlock(), "unlock", key, name, locker.Lost)
+		c.describes(h.extend(far), "extend", key, name, locker.CodeReleased)
+		h = a.mustTry(key, locker.WithTTL(c.Unit()))
+		ends := c.Claim("LOSS-001")
+		if c.Caps.Has.Has(driver.LocalClock) { // the backend's timer alone
+			ends = c.Claim("TTL-001")
+		}
+		ends.Await(h.Done(), c.Limit(), "Done closes at the end of the ttl")
+		c.describes(h.Err(), "hold", key, name, locker.CodeLost)
+		c.describes(h.extend(far), "extend", key, name, locker.CodeLost)
+		c.describes(h.unlock(), "unlock", key, name, locker.CodeLost)
 	}
 
-	_, err = locker.Open(c.ctx, locker.Config{Type: "no-such-backend"})
+	_, err = locker.Open(c.Ctx, locker.Config{Type: "no-such-backend"})
 	var unknown *locker.Error
 	if errors.As(err, &unknown) {
 		name = unknown.Backend // the name that was asked for, or none
 	}
-	c.describes(err, "open", "", name, locker.UnknownBackend)
-	name = c.caps.Name
+	c.describes(err, "open", "", name, locker.CodeUnknownBackend)
+	name = c.Caps.Name
 
-	h = a.mustTry(c.key("closed"), c.hold()...)
-	c.ok(a.l.Close(c.ctxFor(c.limit())), "Close")
+	h = a.mustTry(c.Key("closed"), c.hold()...)
+	c.OK(a.l.Close(c.CtxFor(c.Limit())), "Close")
 	_, err = a.try(key, c.hold()...)
-	c.describes(err, "trylock", key, name, locker.Closed)
-	_, err = a.lock(c.ctx, key, c.hold()...)
-	c.describes(err, "lock", key, name, locker.Closed)
-	c.describes(h.Err(), "hold", h.Key(), name, locker.Closed)
-	c.describes(h.unlock(), "unlock", h.Key(), name, locker.Closed)
+	c.describes(err, "trylock", key, name, locker.CodeClosed)
+	_, err = a.lock(c.Ctx, key, c.hold()...)
+	c.describes(err, "lock", key, name, locker.CodeClosed)
+	c.describes(h.Err(), "hold", h.Key(), name, locker.CodeClosed)
+	c.describes(h.unlock(), "unlock", h.Key(), name, locker.CodeClosed)
 }
 
 func errorsApart(c *trial) {
 	a, b := c.client(), c.client()
-	key := c.key("k")
+	key := c.Key("k")
 	h := a.mustTry(key, c.hold()...)
-	few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: time.Millisecond})
+	few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: time.Millisecond, Jitter: locker.NoJitter})
 
 	contention := func(err error, what string) {
-		c.is(err, locker.ErrHeld, "%s", what)
-		c.isNot(err, locker.ErrUnavailable, "%s", what)
+		c.Is(err, locker.ErrHeld, "%s", what)
+		c.IsNot(err, locker.ErrUnavailable, "%s", what)
 	}
 	outage := func(err error, what string) {
-		c.is(err, locker.ErrUnavailable, "%s", what)
-		c.isNot(err, locker.ErrHeld, "%s", what)
+		c.Is(err, locker.ErrUnavailable, "%s", what)
+		c.IsNot(err, locker.ErrHeld, "%s", what)
 	}
 	_, err := b.try(key, c.hold()...)
 	contention(err, "TryLock of a key that is held")
-	_, err = b.lock(c.ctxFor(c.limit()), key, append(c.hold(), few)...)
+	_, err = b.lock(c.CtxFor(c.Limit()), key, append(c.hold(), few)...)
 	contention(err, "Lock of a key that is held")
-	_, err = b.lock(c.ctxFor(c.unit()), key, append(c.hold(), patient())...)
+	_, err = b.lock(c.CtxFor(c.Unit()), key, append(c.hold(), harness.Patient())...)
 	contention(err, "Lock, given up, of a key that is held")
 
 	// Many at once, of which one can win: the others meet contention and nothing else.
-	for round := range c.rounds(20, 5) {
-		k := c.key(fmt.Sprint("race ", round))
-		c.together(8, func(i int) {
+	for round := range c.Rounds(20, 5) {
+		k := c.Key(fmt.Sprint("race ", round))
+		c.Together(8, func(i int) {
 			got, err := []*client{a, b}[i%2].try(k, c.hold()...)
 			if err != nil {
 				contention(err, "TryLock of a key that another one is just taking")
 				return
 			}
-			c.ok(got.unlock(), "Unlock")
+			c.OK(got.unlock(), "Unlock")
 		})
 	}
 
 	// An outage, whether the key is held or free.
-	for _, k := range []string{key, c.key("free")} {
-		b.tap.all(refuse)
+	for _, k := range []string{key, c.Key("free")} {
+		b.tap.All(harness.Refuse)
 		_, err = b.try(k, c.hold()...)
 		outage(err, "TryLock during an outage")
-		_, err = b.lock(c.ctxFor(c.limit()), k, append(c.hold(), few)...)
+		_, err = b.lock(c.CtxFor(c.Limit()), k, append(c.hold(), few)...)
 		outage(err, "Lock during an outage")
-		b.tap.all(nil)
+		b.tap.All(nil)
 	}
 
 	// An error that is none of the driver's is an outage too.
-	b.tap.next(opAcquire, answer(errors.New("something strange")))
-	_, err = b.try(c.key("strange"), c.hold()...)
+	b.tap.Next(harness.OpAcquire, harness.Answer(errors.New("something strange")))
+	_, err = b.try(c.Key("strange"), c.hold()...)
 	outage(err, "TryLock with an error that nobody knows")
 
 	h.mustLive(b)
 
 	// The backend itself.
 	d := c.driver()
-	r := driver.Request{Key: key, Owner: c.owner(), TTL: c.ttl(), Hold: newRecorder()}
+	r := driver.Request{Key: key, Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
 	for range 10 {
-		_, err = d.Acquire(c.ctxFor(c.limit()), r)
+		_, err = d.Acquire(c.CtxFor(c.Limit()), r)
 		contention(err, "the driver's Acquire of a key that is held")
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
+	ctx, cancel := context.WithCancel(c.Ctx)
 	cancel()
-	r.Key = c.key("cancelled")
+	r.Key = c.Key("cancelled")
 	if _, err = d.Acquire(ctx, r); err != nil {
-		c.isNot(err, driver.ErrHeld, "the driver's Acquire of a free key, with a ctx that has ended,")
+		c.IsNot(err, driver.ErrHeld, "the driver's Acquire of a free key, with a ctx that has ended,")
 	}
-	_ = d.Release(c.ctxFor(c.limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
+	_ = d.Release(c.CtxFor(c.Limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
 }
 
 func configErrors(c *trial) {
-	_, b := c.open()
-	c.onClose(func(ctx context.Context) { _ = b.Close(ctx) })
+	_, b := c.Open()
+	c.OnClose(func(ctx context.Context) { _ = b.Close(ctx) })
 	a := c.client()
-	retry := func(r locker.Retry) locker.Config { return locker.Config{Retry: &r} }
+	retry := func(r locker.Retry) locker.Config { return locker.Config{Retry: r} }
 	for _, bad := range []struct {
 		cfg   locker.Config
 		names []string
@@ -194,18 +215,18 @@ func configErrors(c *trial) {
 		{locker.Config{Type: "x"}, []string{"type"}},
 	} {
 		_, err := locker.New(b, bad.cfg)
-		c.is(err, locker.ErrInvalidConfig, "New with %+v", bad.cfg)
+		c.Is(err, locker.ErrInvalidConfig, "New with %+v", bad.cfg)
 		for _, name := range bad.names {
-			c.must(strings.Contains(err.Error(), name), fmt.Sprintf("the error of New with %+v names %q", bad.cfg, name), "%v", err)
+			c.Must(strings.Contains(err.Error(), name), fmt.Sprintf("the error of New with %+v names %q", bad.cfg, name), "%v", err)
 		}
-		if bad.cfg.Retry != nil { // the same of one call
-			calls := a.tap.count()
-			_, err := a.try(c.key("k"), locker.WithRetry(*bad.cfg.Retry))
-			c.is(err, locker.ErrInvalidConfig, "TryLock with %+v", *bad.cfg.Retry)
+		if bad.cfg.Retry != (locker.Retry{}) { // the same of one call
+			calls := a.tap.Count()
+			_, err := a.try(c.Key("k"), locker.WithRetry(bad.cfg.Retry))
+			c.Is(err, locker.ErrInvalidConfig, "TryLock with %+v", bad.cfg.Retry)
 			for _, name := range bad.names {
-				c.must(strings.Contains(err.Error(), name), fmt.Sprintf("the error of TryLock with %+v names %q", *bad.cfg.Retry, name), "%v", err)
+				c.Must(strings.Contains(err.Error(), name), fmt.Sprintf("the error of TryLock with %+v names %q", bad.cfg.Retry, name), "%v", err)
 			}
-			c.must(a.tap.count() == calls, "it is refused before any I/O", "%d calls", a.tap.count()-calls)
+			c.Must(a.tap.Count() == calls, "it is refused before any I/O", "%d calls", a.tap.Count()-calls)
 		}
 	}
 }

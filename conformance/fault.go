@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -17,13 +18,11 @@ import (
 // it, its clock, and the processes of its clients. The FLT cases need it. Every field is
 // optional; a case that needs a missing one is skipped and names it.
 //
-// All of it is about one store, which the case may kill. Where other cases use the
-// target's store at the same time, make one of the case's own when the first of these
-// functions is called: then [Target.Inject] costs nothing in the cases that do not ask
-// for it.
+// All faults are about one store, which the case may kill. Where other cases use the target's
+// store at the same time, make another store for the case when the first of these functions is
+// called: then [Target.Inject] costs nothing in the cases that do not ask for it.
 type Inject struct {
-	// Open opens a client of the store, by a way that is never disturbed. nil if that is
-	// what Target.Peer does.
+	// Open opens a client of the store by a way that no fault affects. nil if Target.Peer does that.
 	Open func(tb testing.TB) driver.Backend
 
 	// Client opens a client of the store all of whose connections lead through a line of
@@ -34,6 +33,12 @@ type Inject struct {
 	// Resume ends that, and returns when the store answers.
 	Pause, Resume func(tb testing.TB)
 
+	// Silence is how long the store must not answer until every client has given up its connection,
+	// and an attempt to make another: the sum of all its timeouts. Calls may end with their ctx
+	// while the connection lasts, and no longer do so after it has timed out: to find that, FLT-005
+	// hangs the store for longer than this. 0: a client has no timeouts.
+	Silence time.Duration
+
 	// Kill ends the store at once, as a crash does. Restart starts it again at the same
 	// address, with none of its data, and returns when it answers.
 	Kill, Restart func(tb testing.TB)
@@ -42,22 +47,22 @@ type Inject struct {
 	// connect again.
 	Disconnect func(tb testing.TB)
 
-	// Delete, Overwrite and Wipe are an administrator's mistakes, behind everybody's back: the
-	// hold on key is deleted, has something that is no hold put in its place, or goes with
-	// everything else that is in the store. Delete also takes away what Overwrite put
-	// there. Overwrite is atomic: were the key free for a moment, as between a deletion and
-	// a write, somebody who waits would get it. All have taken effect when they return.
+	// Delete, Overwrite and Wipe are mistakes of an administrator, of which nobody is told: Delete
+	// removes the hold on key, Overwrite puts something that is no hold in its place, and Wipe
+	// removes everything that is in the store. Delete also removes what Overwrite put there.
+	// Overwrite is atomic: were the key free for a moment, as between a deletion and a write, a
+	// waiter would get it. All have taken effect when they return.
 	Delete, Overwrite func(tb testing.TB, key string)
 	Wipe              func(tb testing.TB)
 
 	// Skew sets the store's clock ahead of that of its clients (behind, if by is negative).
-	// It is called before anything else. Clock reads the store's clock, to show
-	// that it is so.
+	// It is called before anything else; by TOK-001/clock again, at any time, while clients are at
+	// work. Clock reads the store's clock, to show that it is so.
 	Skew  func(tb testing.TB, by time.Duration)
 	Clock func(tb testing.TB) time.Time
 
-	// Process starts a process that opens a client of the store and hands it to [Holder].
-	// Most often that is the test binary again, told by its environment what it is for:
+	// Process starts a process that opens a client of the store and hands it to [Holder]. Most often
+	// that is the test binary again, told by an environment variable to do so:
 	//
 	//	cmd := exec.Command(os.Args[0], "-test.run=^TestHolder$")
 	//	cmd.Env = append(os.Environ(), "HOLDER_STORE="+store.Addr)
@@ -71,15 +76,18 @@ type Inject struct {
 type Line struct {
 	// Latency makes each way take d.
 	Latency func(d time.Duration)
-	// BlackHole swallows what goes up, to the store, or what comes down, or both. Nobody
-	// is told: connections stay open.
+	// BlackHole swallows what goes up, to the store, or what comes down, or both. Neither side is
+	// told: connections stay open.
 	BlackHole func(up, down bool)
-	// LoseReplies lets the next n requests through and loses their replies. What the client
-	// sends by itself to keep a connection alive does not count. LoseRequests loses the
-	// requests. It is the same to the client.
+	// LoseReplies lets the next n requests through and loses their replies. What the client sends by
+	// itself to keep a connection alive does not count. LoseRequests loses the requests. The client
+	// cannot tell the two apart.
 	LoseReplies, LoseRequests func(n int)
 	// Cut closes all connections. New ones may be made.
 	Cut func()
+	// Sever closes them for the client alone: what it has sent, and what has not arrived, comes to
+	// the store late after it was sent. That is what a kernel does that goes on retransmitting.
+	Sever func(late time.Duration)
 	// Heal ends all of that.
 	Heal func()
 }
@@ -109,6 +117,10 @@ var (
 var faultCases = []Case{
 	{ID: "FLT-001", Kinds: both, Clause: "lost reply to Acquire: no self-lock-out, no second holder", Parts: []Part{
 		{Name: "core", fn: replyLostInCore},
+		{Name: "repeat-ttl", Kinds: []Kind{Lease}, fn: repeatLease},
+		{Name: "repeat-heard", Needs: []Need{needsDelete}, fn: repeatHeard},
+		{Name: "repeat-renewed", Kinds: []Kind{Session}, fn: repeatRenewed},
+		{Name: "repeat-late", fn: repeatFirst},
 		{Name: "line", Needs: []Need{needsLine}, fn: replyLostOnLine},
 	}},
 	{ID: "FLT-002", Kinds: both, Clause: "latency far above any internal timeout: still works", Parts: []Part{
@@ -135,6 +147,7 @@ var faultCases = []Case{
 	}},
 	{ID: "FLT-008", Kinds: both, Clause: "connection killed: an intact hold survives", Needs: []Need{needsRemove}, Parts: []Part{
 		{Name: "line", Needs: []Need{needsLine}, fn: cutOnLine},
+		{Name: "patient", Needs: []Need{needsLine, needCapability(driver.PromptLoss)}, fn: releasedMeanwhile},
 		{Name: "store", Needs: []Need{needsDisconnect}, fn: cutByStore},
 	}},
 	{ID: "FLT-009", Kinds: both, Clause: "client process killed: the key frees as declared; one that slept past its deadline is caught by its token", Needs: []Need{needsProcess}, Parts: []Part{
@@ -151,35 +164,32 @@ func (c *trial) near() *client {
 	if c.inject() == nil || c.inject().Open == nil {
 		return c.client()
 	}
-	b := c.inject().Open(c.t)
-	c.injected.Do(func() { c.caps = b.Capabilities() })
+	b := c.inject().Open(c.T)
+	c.injected.Do(func() { c.Caps = b.Capabilities() })
 	return c.clientOf(b)
 }
 
 // distant opens a client behind a line.
 func (c *trial) distant() (*client, Line) {
-	b, line := c.inject().Client(c.t)
+	b, line := c.inject().Client(c.T)
 	cl := c.clientOf(b)
-	c.onClose(func(context.Context) { line.Heal() }) // before the client is closed
+	c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
 	return cl, line
 }
 
 func (c *trial) clientOf(b driver.Backend) *client {
-	c.mu.Lock()
-	name := string(rune('A' + c.clients%26))
-	c.clients++
-	c.mu.Unlock()
-	t, shown := c.tap(name, b)
+	name := c.NextName()
+	t, shown := c.Tap(name, b)
 	l, err := locker.New(shown, locker.Config{})
-	c.ok(err, "locker.New")
-	c.onClose(func(ctx context.Context) { t.all(nil); t.restore(); _ = l.Close(ctx) })
+	c.OK(err, "locker.New")
+	c.OnClose(func(ctx context.Context) { t.All(nil); t.Restore(); _ = l.Close(ctx) })
 	return &client{c, name, l, t}
 }
 
 // can skips a case for which a line is not enough.
 func (c *trial) can(ok bool, field string) {
 	if !ok {
-		c.skip("the target's Line has no " + field)
+		c.Skip("the target's Line has no " + field)
 	}
 }
 
@@ -188,9 +198,9 @@ func (c *trial) can(ok bool, field string) {
 // keep a session for as long as there is a client; life is then only a time.
 func (c *trial) life() time.Duration {
 	if c.leaf.kind == Lease {
-		return 3 * c.unit()
+		return c.Life()
 	}
-	return cmp.Or(c.caps.SessionValidity, 3*c.unit())
+	return cmp.Or(c.Caps.SessionValidity, c.Life())
 }
 
 // living is the options for a hold that lasts for life.
@@ -202,7 +212,7 @@ func (c *trial) living() []locker.Option {
 }
 
 // recovery is how late a client may be after an outage: it connects again, and tries again.
-func (c *trial) recovery() time.Duration { return 3*c.unit() + c.prompt() }
+func (c *trial) recovery() time.Duration { return 3*c.Unit() + c.Prompt() }
 
 // keep extends a lease from time to time, as whoever wants to keep it would, until it is
 // over. A session keeps itself.
@@ -212,11 +222,11 @@ func (h *hold) keep() {
 		return
 	}
 	done := h.Done()
-	c.spawn(func() {
-		for !isClosed(done) && c.ctx.Err() == nil {
+	c.Spawn(func() {
+		for !harness.IsClosed(done) && c.Ctx.Err() == nil {
 			c.pause(c.life()/3, done)
-			if !isClosed(done) {
-				_ = h.extendCtx(c.ctxFor(c.life()/3), c.life()) // in vain, in a partition
+			if !harness.IsClosed(done) {
+				_ = h.extendCtx(c.CtxFor(c.life()/3), c.life()) // in vain, in a partition
 			}
 		}
 	})
@@ -227,8 +237,8 @@ func (h *hold) keep() {
 func (c *trial) free(cl *client, within time.Duration, keys ...string) (last time.Duration) {
 	began := time.Now()
 	for _, key := range keys {
-		p := cl.goLock(key, append(c.hold(), c.polling())...)
-		p.granted(max(0, within-time.Since(began))+c.handOver(), "everything that used it has ended, so that there is no orphan").mustUnlock()
+		p := cl.goLock(key, append(c.hold(), c.Polling())...)
+		p.grantedBy(c.Claim("CTX-004"), max(0, within-time.Since(began))+c.HandOver(), "everything that used it has ended, so that there is no orphan").mustUnlock()
 	}
 	return time.Since(began)
 }
@@ -236,10 +246,10 @@ func (c *trial) free(cl *client, within time.Duration, keys ...string) (last tim
 // overtaken is how long old was still believed in by its holder when next, somebody
 // else's, was known to be held; below zero if the belief had ended before. It must not be
 // above, but for what this process slept itself.
-func (c *trial) overtaken(old *hold, end *moment, next *hold, p *pulse) time.Duration {
+func (c *trial) overtaken(old *hold, end *harness.Moment, next *hold, p *pulse) time.Duration {
 	err := old.Err()
-	c.await(end.seen, c.limit(), "Done closes when somebody else has the key")
-	until := end.at
+	c.Await(end.Seen, c.Limit(), "Done closes when somebody else has the key")
+	until := end.At
 	if d, ok := old.Deadline(); ok && d.Before(until) {
 		until = d // whoever looks knows, though the news may come to the suite a little later
 	}
@@ -248,7 +258,7 @@ func (c *trial) overtaken(old *hold, end *moment, next *hold, p *pulse) time.Dur
 		late = min(late, 0) // the same
 	}
 	slept := p.longest()
-	c.must(late <= slept, old.cl.name+" has stopped believing in its hold when "+next.cl.name+" gets the key", "it believed for %s longer (and nothing in this process was late by more than %s)", late, slept)
+	c.Must(late <= slept, old.cl.name+" has stopped believing in its hold when "+next.cl.name+" gets the key", "it believed for %s longer (and nothing in this process was late by more than %s)", late, slept)
 	return late
 }
 
@@ -258,9 +268,9 @@ func (h *hold) survives(what string, p *pulse) {
 	c := h.cl.c
 	err := h.Err()
 	if slept := p.longest(); err != nil && slept > c.life()/8 {
-		c.skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a hold that lasts %s was lost", slept.Round(time.Millisecond), c.life()))
+		c.Skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a hold that lasts %s was lost", slept.Round(time.Millisecond), c.life()))
 	}
-	c.ok(err, "%s: Err", what)
+	c.OK(err, "%s: Err", what)
 }
 
 // pulse knows how late the timers of this process are: on a busy machine all of it
@@ -272,12 +282,12 @@ type pulse struct {
 
 func (c *trial) pulse() *pulse {
 	p := &pulse{}
-	if c.suite.virtual {
+	if c.Virtual {
 		return p // nothing is ever late
 	}
-	c.spawn(func() {
+	c.Spawn(func() {
 		const beat = time.Millisecond
-		for c.ctx.Err() == nil {
+		for c.Ctx.Err() == nil {
 			before := time.Now()
 			time.Sleep(beat)
 			late := time.Since(before) - beat
@@ -337,11 +347,8 @@ func (f *figures) String() string {
 
 // tell writes the figures into the test's log. A case comes so far only without orphans.
 func (c *trial) tell(f *figures) {
-	c.mu.Lock()
-	skipped := c.skipped != "" // by one of its goroutines
-	c.mu.Unlock()
-	if skipped {
+	if c.Result().Skipped != "" { // by one of its goroutines
 		return
 	}
-	c.note("%s %s: %s; orphans 0", c.leaf.ID, c.leaf.kind, f)
+	c.Note("%s %s: %s; orphans 0", c.leaf.ID, c.leaf.kind, f)
 }

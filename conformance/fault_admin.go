@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -15,58 +16,58 @@ func spoiled(c *trial, spoil func(testing.TB, string)) {
 	f, sleeps := c.figures(), c.pulse()
 	// Where nobody announces the loss, a session hears of it while it is kept alive, and a
 	// lease at its end.
-	opts, within := c.hold(), c.prompt()
-	if !c.caps.Has.Has(driver.PromptLoss) {
-		opts, within = c.living(), c.life()+c.prompt()
+	opts, within := c.hold(), c.Prompt()
+	if !c.Caps.Has.Has(driver.PromptLoss) {
+		opts, within = c.living(), c.life()+c.Prompt()
 	}
-	for i := range c.rounds(5, 3) {
-		key := c.key(fmt.Sprint("wanted ", i))
+	for i := range c.Rounds(5, 3) {
+		key := c.Key(fmt.Sprint("wanted ", i))
 		h := a.mustTry(key, opts...)
-		end := c.moment(h.Done())
-		p := b.goLock(key, append(c.hold(), c.polling())...)
-		c.sleep(c.granularity()) // not only of a hold that is new
+		end := c.Moment(h.Done())
+		p := b.goLock(key, append(c.hold(), c.Polling())...)
+		c.Sleep(c.Granularity()) // not only of a hold that is new
 		h.mustLive()
-		spoil(c.t, key)
+		spoil(c.T, key)
 		began := time.Now()
-		c.hist.add("   (an administrator spoils %s)", c.short(key))
+		c.Hist.Add("   (an administrator spoils %s)", c.Short(key))
 		if c.leaf.part == "overwritten" {
-			c.settle()
-			c.inject().Delete(c.t, key) // or it would stay for ever
+			c.Settle()
+			c.inject().Delete(c.T, key) // or it would stay for ever
 		}
 		gone := time.Now()
-		got := p.granted(c.handOver()+sleeps.longest(), "the key was spoiled, and is free")
+		got := p.granted(c.HandOver()+sleeps.longest(), "the key was spoiled, and is free")
 		f.add(proceeded, got.at.Sub(gone))
-		c.await(end.seen, within+sleeps.longest(), "Done closes after an administrator spoiled the key")
-		f.add(noticed, end.at.Sub(began))
+		c.Await(end.Seen, within+sleeps.longest(), "Done closes after an administrator spoiled the key")
+		f.add(noticed, end.At.Sub(began))
 		if c.leaf.part == "overwritten" {
-			f.add(believed, end.at.Sub(got.at))
+			f.add(believed, end.At.Sub(got.at))
 		} else {
 			// Both hear of it at the same time.
-			f.add(believed+", who was told at the same time,", end.at.Sub(got.at))
+			f.add(believed+", who was told at the same time,", end.At.Sub(got.at))
 		}
-		if c.caps.Has.Has(driver.PromptLoss) {
+		if c.Caps.Has.Has(driver.PromptLoss) {
 			h.ended(locker.ReasonLost)
 		}
-		c.is(h.Err(), locker.ErrLost, "the Err of a hold that was spoiled")
-		c.is(h.unlock(), locker.ErrLost, "Unlock of a hold that was spoiled")
-		if c.leaf.part != "wiped" || c.caps.Has.Has(driver.TokensSurviveDataLoss) {
-			c.must(got.Token() > h.Token(), "the token tells the new holder from the former one", "%d after %d", got.Token(), h.Token())
+		c.Is(h.Err(), locker.ErrLost, "the Err of a hold that was spoiled")
+		c.Is(h.unlock(), locker.ErrLost, "Unlock of a hold that was spoiled")
+		if c.leaf.part != "wiped" || c.Caps.Has.Has(driver.TokensSurviveDataLoss) {
+			c.Must(got.Token() > h.Token(), "the token tells the new holder from the former one", "%d after %d", got.Token(), h.Token())
 		}
-		c.settle()
+		c.Settle()
 		got.mustLive(a)
 		got.mustUnlock()
 
 		// Who asks learns of it at once.
-		key = c.key(fmt.Sprint("asked ", i))
+		key = c.Key(fmt.Sprint("asked ", i))
 		h = a.mustTry(key, c.hold()...)
-		spoil(c.t, key)
+		spoil(c.T, key)
 		if c.leaf.kind == Lease && i%2 == 0 {
-			c.is(h.extend(far), locker.ErrLost, "Extend of a hold that was spoiled")
+			c.Is(h.extend(far), locker.ErrLost, "Extend of a hold that was spoiled")
 		}
-		c.is(h.unlock(), locker.ErrLost, "Unlock of a hold that was spoiled")
-		c.await(h.Done(), c.prompt(), "Done closes")
+		c.Is(h.unlock(), locker.ErrLost, "Unlock of a hold that was spoiled")
+		c.Await(h.Done(), c.Prompt(), "Done closes")
 		if c.leaf.part == "overwritten" {
-			c.inject().Delete(c.t, key)
+			c.inject().Delete(c.T, key)
 		}
 		c.free(b, c.recovery(), key)
 	}
@@ -84,7 +85,7 @@ func cutOnLine(c *trial) {
 		if line.BlackHole != nil {
 			line.BlackHole(true, true)
 			other.BlackHole(true, true)
-			c.sleep(c.life() / 12)
+			c.Sleep(c.life() / 12)
 			line.Heal()
 			other.Heal()
 		}
@@ -93,22 +94,44 @@ func cutOnLine(c *trial) {
 	})
 }
 
+// releasedMeanwhile: the release that somebody waits for comes while the waiter is cut off, so
+// that it is announced to nobody. The waiter has no poll to find it by.
+func releasedMeanwhile(c *trial) {
+	a := c.near()
+	w, line := c.distant()
+	c.can(line.BlackHole != nil && line.Cut != nil, "BlackHole and Cut")
+	sleeps := c.pulse()
+	for i := range 2 {
+		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		p := w.goLock(h.Key(), append(c.hold(), harness.Patient())...)
+		c.Settle()
+		line.BlackHole(true, true)
+		h.mustUnlock()
+		c.Sleep(c.Unit() / 2)
+		c.Must(!harness.IsClosed(p.done), "who waits behind a black hole waits on", "Lock returned: %v", p.outcome())
+		line.Heal()
+		line.Cut()
+		c.Hist.Add("   (the connections of the waiter are cut)")
+		p.granted(c.recovery()+sleeps.longest(), "a release while it was cut off").mustUnlock()
+	}
+}
+
 func cutByStore(c *trial) {
-	cut(c, c.near(), c.near(), c.near(), func() { c.inject().Disconnect(c.t) })
+	cut(c, c.near(), c.near(), c.near(), func() { c.inject().Disconnect(c.T) })
 }
 
 // cut breaks the connections of a holder and of a waiter again and again, for longer than
 // a hold would last if it did not survive that. b only watches, and may be cut off too.
 func cut(c *trial, a, w, b *client, sever func()) {
 	f, sleeps := c.figures(), c.pulse()
-	key := c.key("held")
+	key := c.Key("held")
 	h := a.mustTry(key, c.living()...)
 	done := h.Done()
-	p := w.goLock(key, append(c.hold(), c.polling())...)
-	c.settle()
+	p := w.goLock(key, append(c.hold(), c.Polling())...)
+	c.Settle()
 	for began := time.Now(); time.Since(began) < c.life()*3/2; {
 		sever()
-		c.hist.add("   (connections are cut)")
+		c.Hist.Add("   (connections are cut)")
 		extended := time.Now()
 		for c.leaf.kind == Lease { // one attempt may meet the broken connection
 			err := h.extend(c.life())
@@ -117,36 +140,36 @@ func cut(c *trial, a, w, b *client, sever func()) {
 				break
 			}
 			h.survives("an intact hold survives a killed connection", sleeps)
-			c.is(err, locker.ErrUnavailable, "Extend of an intact hold")
-			c.must(time.Since(extended) < c.recovery(), "Extend works again after a connection was killed", "%v", err)
-			c.sleep(c.granularity())
+			c.Is(err, locker.ErrUnavailable, "Extend of an intact hold")
+			c.Must(time.Since(extended) < c.recovery(), "Extend works again after a connection was killed", "%v", err)
+			c.Sleep(c.Granularity())
 		}
 		c.pause(c.life()/16, done)
 		h.survives("an intact hold survives a killed connection", sleeps)
-		c.must(!isClosed(p.done), "the waiter waits on", "Lock returned: %v", p.outcome())
+		c.Must(!harness.IsClosed(p.done), "the waiter waits on", "Lock returned: %v", p.outcome())
 	}
-	c.free(b, c.recovery(), c.key("reachable")) // b's own connection may be new too
+	c.free(b, c.recovery(), c.Key("reachable")) // b's own connection may be new too
 	h.survives("an intact hold survives a killed connection", sleeps)
 	b.mustHeld(key, c.hold()...)
 
 	// The waiter's next poll is soon, but a wake-up comes sooner.
 	before := time.Now()
 	h.mustUnlock()
-	got := p.granted(c.handOver()+sleeps.longest(), "the release")
+	got := p.granted(c.HandOver()+sleeps.longest(), "the release")
 	f.add(proceeded, got.at.Sub(before))
 	got.mustUnlock()
 
 	// What is announced of a loss still comes, on the new connection.
-	if c.caps.Has.Has(driver.PromptLoss) {
+	if c.Caps.Has.Has(driver.PromptLoss) {
 		h := a.mustTry(key, c.hold()...)
 		sever()
-		c.sleep(c.recovery())
+		c.Sleep(c.recovery())
 		h.mustLive()
-		end := c.moment(h.Done())
+		end := c.Moment(h.Done())
 		before := time.Now()
-		c.inject().Delete(c.t, key)
-		c.await(end.seen, c.prompt()+sleeps.longest(), "Done closes after a deletion, on a new connection,")
-		f.add("deletion noticed, on a new connection, after", end.at.Sub(before))
+		c.inject().Delete(c.T, key)
+		c.Await(end.Seen, c.Prompt()+sleeps.longest(), "Done closes after a deletion, on a new connection,")
+		f.add("deletion noticed, on a new connection, after", end.At.Sub(before))
 	}
 	c.free(b, c.recovery(), key)
 	c.tell(f)

@@ -5,27 +5,28 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // rest is how long after the end of its process a hold may last.
 func (c *trial) rest() time.Duration {
 	if c.leaf.kind == Session {
-		return c.caps.SessionValidity
+		return c.Caps.SessionValidity
 	}
 	return c.life()
 }
 
 // died makes sure that the key frees in time, after its process was killed or stopped.
 func (c *trial) died(p *pending, held, died time.Time, sleeps *pulse, f *figures) *hold {
-	got := p.granted(c.limit(), "its holder's process was killed or stopped")
+	got := p.granted(c.Limit(), "its holder's process was killed or stopped")
 	f.add(proceeded, got.at.Sub(died))
 	late := got.at.Sub(died.Add(c.rest()))
-	c.must(late <= c.handOver()+sleeps.longest(), fmt.Sprintf("the key is free no more than %s after the end of its process, as declared", c.rest()), "%s later", late)
-	if c.leaf.kind == Lease && c.caps.Has.Has(driver.LeaseOutlivesProcess) {
+	c.Must(late <= c.HandOver()+sleeps.longest(), fmt.Sprintf("the key is free no more than %s after the end of its process, as declared", c.rest()), "%s later", late)
+	if c.leaf.kind == Lease && c.Caps.Has.Has(driver.LeaseOutlivesProcess) {
 		// From before the request was sent, so that the store cannot have begun earlier.
 		early := held.Add(c.life()).Sub(got.at)
-		c.must(early <= c.granularity(), "a lease outlives its process, as declared, until its ttl", "the key was free %s before", early)
+		c.Must(early <= c.Granularity(), "a lease outlives its process, as declared, until its ttl", "the key was free %s before", early)
 	}
 	return got
 }
@@ -35,19 +36,19 @@ func processKilled(c *trial) {
 	f, sleeps := c.figures(), c.pulse()
 	// At several moments between one word to the store and the next.
 	const phases = 3
-	c.together(phases, func(i int) {
+	c.Together(phases, func(i int) {
 		proc := c.process()
-		key := c.key(fmt.Sprint(i))
+		key := c.Key(fmt.Sprint(i))
 		before := time.Now()
 		token := proc.hold(key)
-		p := b.goLock(key, append(c.hold(), c.polling())...)
-		c.sleep(c.life() * time.Duration(1+2*i) / 8)
-		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
+		p := b.goLock(key, append(c.hold(), c.Polling())...)
+		c.Sleep(c.life() * time.Duration(1+2*i) / 8)
+		c.Must(!harness.IsClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
 		died := time.Now()
-		c.ok(proc.Kill(), "SIGKILL")
-		c.hist.add("   (the process is killed)")
+		c.OK(proc.Kill(), "SIGKILL")
+		c.Hist.Add("   (the process is killed)")
 		got := c.died(p, before, died, sleeps, f)
-		c.must(got.Token() > token, "the next hold has a greater token", "%d after %d", got.Token(), token)
+		c.Must(got.Token() > token, "the next hold has a greater token", "%d after %d", got.Token(), token)
 		got.mustUnlock()
 		c.free(b, c.recovery(), key)
 	})
@@ -58,53 +59,53 @@ func processKilled(c *trial) {
 // makes because of it, past the end of the hold. No lock in the world can prevent that.
 // The token does, in a store that checks it.
 func processStopped(c *trial) {
-	if c.leaf.kind == Session && c.caps.SessionValidity == 0 {
-		c.skip("a session of this backend lasts for as long as its process")
+	if c.leaf.kind == Session && c.Caps.SessionValidity == 0 {
+		c.Skip("a session of this backend lasts for as long as its process")
 	}
 	b := c.near()
 	f, sleeps := c.figures(), c.pulse()
 	const phases = 2
-	c.together(phases, func(i int) {
+	c.Together(phases, func(i int) {
 		proc := c.process()
-		key := c.key(fmt.Sprint(i))
+		key := c.Key(fmt.Sprint(i))
 		var protected register
 		before := time.Now()
 		token := proc.hold(key)
-		p := b.goLock(key, append(c.hold(), c.polling())...)
-		c.ok(protected.write(token), "a write with the token of the holder")
-		c.sleep(c.life() * time.Duration(1+3*i) / 8)
+		p := b.goLock(key, append(c.hold(), c.Polling())...)
+		c.OK(protected.write(token), "a write with the token of the holder")
+		c.Sleep(c.life() * time.Duration(1+3*i) / 8)
 		proc.say("look", key, 0)
 		proc.answer("live")
-		c.must(!isClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
+		c.Must(!harness.IsClosed(p.done), "the key is taken while its process lives", "Lock returned: %v", p.outcome())
 
 		stopped := time.Now()
 		if err := proc.Stop(); errors.Is(err, errors.ErrUnsupported) {
-			c.skip("the target's Process cannot be stopped")
+			c.Skip("the target's Process cannot be stopped")
 		} else {
-			c.ok(err, "SIGSTOP")
+			c.OK(err, "SIGSTOP")
 		}
-		c.hist.add("   (the process is stopped)")
+		c.Hist.Add("   (the process is stopped)")
 		got := c.died(p, before, stopped, sleeps, f)
-		c.ok(protected.write(got.Token()), "a write with the token of the next holder")
+		c.OK(protected.write(got.Token()), "a write with the token of the next holder")
 		proc.say("write", key, 0) // it will read this before it knows anything else
 		proc.say("look", key, 0)
-		c.ok(proc.Continue(), "SIGCONT")
+		c.OK(proc.Continue(), "SIGCONT")
 		woke := time.Now()
-		c.hist.add("   (the process goes on)")
+		c.Hist.Add("   (the process goes on)")
 
 		err := protected.write(proc.token("token"))
 		f.add("wrote, after it woke, after", time.Since(woke))
-		c.is(err, errStale, "a write by a holder that slept past the end of its hold, in a store that checks tokens,")
+		c.Is(err, errStale, "a write by a holder that slept past the end of its hold, in a store that checks tokens,")
 		select {
 		case text := <-proc.answers:
 			// A lease looks at the clock. A session may believe until its timer has run.
-			c.hist.add("   process: %s", text)
-			c.must(c.leaf.kind == Session || text != "live", "a lease knows that it is over as soon as anyone looks", "%s", text)
-		case <-time.After(c.limit()):
-			c.fatal("the process answers", "nothing")
+			c.Hist.Add("   process: %s", text)
+			c.Must(c.leaf.kind == Session || text != "live", "a lease knows that it is over as soon as anyone looks", "%s", text)
+		case <-time.After(c.Limit()):
+			c.Fatal("the process answers", "nothing")
 		}
-		c.await(proc.ended.seen, c.prompt()+sleeps.longest(), "Done closes once the process goes on")
-		f.add("holder noticed, after it woke, after", proc.ended.at.Sub(woke))
+		c.Await(proc.ended.Seen, c.Prompt()+sleeps.longest(), "Done closes once the process goes on")
+		f.add("holder noticed, after it woke, after", proc.ended.At.Sub(woke))
 		got.mustLive(b)
 		got.mustUnlock()
 		c.free(b, c.recovery(), key)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -16,7 +17,7 @@ var latencies = []time.Duration{5 * time.Millisecond, 60 * time.Millisecond, 300
 func slowCore(c *trial) {
 	slowly(c, c.client(), func(d time.Duration) (*client, func()) {
 		a := c.client()
-		a.tap.all(func(ctx context.Context, call func(context.Context) (driver.Grant, error)) (driver.Grant, error) {
+		a.tap.All(func(ctx context.Context, call func(context.Context) (driver.Grant, error)) (driver.Grant, error) {
 			time.Sleep(d)
 			g, err := call(ctx)
 			time.Sleep(d)
@@ -39,12 +40,12 @@ func slowOnLine(c *trial) {
 // slowly does all that one does with a lock, by a client that is far away.
 func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func())) {
 	f, sleeps := c.figures(), c.pulse()
-	c.together(len(latencies), func(i int) {
+	c.Together(len(latencies), func(i int) {
 		a, cut := open(latencies[i])
 		far := distance{c: c, a: a, b: b, d: latencies[i], f: f, sleeps: sleeps}
-		kept := c.spawn(far.keep)
+		kept := c.Spawn(far.keep)
 		far.handOver()
-		c.await(kept, c.watchdog(), "the hold is kept")
+		c.Await(kept, c.Watchdog(), "the hold is kept")
 		if cut != nil {
 			far.reconnect(cut)
 		}
@@ -70,9 +71,9 @@ func (x distance) opts() []locker.Option {
 	return nil
 }
 
-func (x distance) waiting() []locker.Option { return append(x.opts(), x.c.polling()) }
+func (x distance) waiting() []locker.Option { return append(x.opts(), x.c.Polling()) }
 
-func (x distance) key(name string) string { return x.c.key(fmt.Sprint(name, " ", x.d)) }
+func (x distance) key(name string) string { return x.c.Key(fmt.Sprint(name, " ", x.d)) }
 
 func (x distance) add(what string, d time.Duration) {
 	x.f.add(fmt.Sprintf("%s each way: %s after", x.d, what), d)
@@ -85,12 +86,12 @@ func (x distance) keep() {
 	h := x.a.mustTry(x.key("kept"), x.opts()...)
 	x.add("locked", time.Since(before))
 	if c.leaf.kind == Lease {
-		for range 2 {
-			c.sleep(c.life() * 2 / 3)
-			c.ok(h.extend(c.life()+10*x.trip()), "Extend from %s away", x.d)
+		for range 3 {
+			c.Sleep(c.life() / 2)
+			c.OK(h.extend(c.life()+10*x.trip()), "Extend from %s away", x.d)
 		}
-	} else if c.caps.SessionValidity > 0 {
-		c.sleep(c.caps.SessionValidity * 5 / 4)
+	} else if c.Caps.SessionValidity > 0 {
+		c.Sleep(c.Caps.SessionValidity * 5 / 4)
 	}
 	h.survives("a hold is kept from "+x.d.String()+" away", x.sleeps)
 	h.mustLive(x.b)
@@ -104,16 +105,16 @@ func (x distance) handOver() {
 	key := x.key("handed over")
 	h := x.a.mustTry(key, x.opts()...)
 	p := x.b.goLock(key, x.waiting()...)
-	c.settle()
+	c.Settle()
 	h.mustUnlock()
-	near := p.granted(c.handOver(), "a release from afar")
+	near := p.granted(c.HandOver(), "a release from afar")
 	x.a.mustHeld(key, x.opts()...)
 	p = x.a.goLock(key, x.waiting()...)
-	c.sleep(x.trip() + c.granularity())
-	c.must(!isClosed(p.done), "Lock from afar waits", "it returned: %v", p.outcome())
+	c.Sleep(x.trip() + c.Granularity())
+	c.Must(!harness.IsClosed(p.done), "Lock from afar waits", "it returned: %v", p.outcome())
 	before := time.Now()
 	near.mustUnlock()
-	h = p.granted(c.handOver()+4*x.trip(), "a release")
+	h = p.granted(c.HandOver()+4*x.trip(), "a release")
 	x.add("handed over", h.at.Sub(before))
 	h.mustLive(x.b)
 	h.mustUnlock()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -21,11 +22,25 @@ type refNet struct {
 	down    bool
 	paused  bool
 	lines   []*refLine
+
+	pausedAt time.Time // the last time
+	undone   sync.Map  // the owners whose attempt was taken back
+}
+
+// silentFor is for how long nothing has been answered.
+func (n *refNet) silentFor() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.paused {
+		return 0
+	}
+	return time.Since(n.pausedAt)
 }
 
 const (
 	refValidity = 2 * time.Second
 	refLook     = 2 * time.Millisecond // how often a client looks after each of its holds
+	refSilence  = 5 * time.Second      // what a client says of its connections, which never time out
 )
 
 // refLine is one client's way.
@@ -35,7 +50,10 @@ type refLine struct {
 	up, down                  bool // swallow
 	loseReplies, loseRequests int
 	cuts                      int
+	severs                    int           // of the cuts, those after which what was on its way came late
+	late                      time.Duration // so late
 	last                      chan struct{} // closed when the latest request has been carried out
+	disorder                  bool          // a mutant: requests overtake each other
 }
 
 func (n *refNet) change(fn func()) {
@@ -79,7 +97,7 @@ func (l *refLine) call(ctx context.Context, counts bool, do request) (driver.Gra
 	var none driver.Grant
 	n := l.n
 	n.mu.Lock()
-	cuts, latency, down := l.cuts, l.latency, n.down
+	cuts, severs, latency, down := l.cuts, l.severs, l.latency, n.down
 	loses := counts && l.loseRequests > 0
 	if loses {
 		l.loseRequests--
@@ -111,7 +129,14 @@ func (l *refLine) call(ctx context.Context, counts bool, do request) (driver.Gra
 	go func() { // it reaches a store that hangs, which carries it out in the end, and in order
 		defer close(done)
 		time.Sleep(latency)
-		if before != nil {
+		n.mu.Lock()
+		late := time.Duration(0)
+		if l.severs != severs {
+			late = l.late - latency
+		}
+		n.mu.Unlock()
+		time.Sleep(late)
+		if before != nil && !l.disorder {
 			<-before
 		}
 		_ = n.until(context.Background(), func() bool { return !n.paused })
@@ -163,14 +188,20 @@ type wired struct {
 	mu    sync.Mutex
 	holds map[driver.Owner]*wiredHold
 
+	reconnects harness.Hub
+
 	validity time.Duration // of the sessions at the store
 	// What mutants change.
-	fromReply    bool // believes from the reply on
-	neverLooks   bool
-	fragile      bool          // gives a hold up when the connection breaks
-	impatient    time.Duration // an internal timeout
-	deafToCtx    bool
-	clientsClock bool // names the end of a hold by its own clock
+	fromReply     bool // believes from the reply on
+	extra         time.Duration
+	neverLooks    bool
+	sleepsOn      bool          // a new connection wakes nobody
+	fragile       bool          // gives a hold up when the connection breaks
+	impatient     time.Duration // an internal timeout
+	deafToCtx     bool
+	deafAfter     time.Duration // deaf to ctx when the store has not answered for so long
+	forgetsUndone bool          // what was taken back is granted when it comes
+	clientsClock  bool          // names the end of a hold by its own clock
 }
 
 type wiredHold struct {
@@ -181,11 +212,11 @@ type wiredHold struct {
 
 var (
 	_ driver.Notifier = (*wired)(nil)
-	_ driver.Passer   = (*wired)(nil)
+	_ driver.Handoff  = (*wired)(nil)
 )
 
 func (w *wired) ctx(ctx context.Context) (context.Context, context.CancelFunc) {
-	if w.deafToCtx {
+	if w.deafToCtx || w.deafAfter > 0 && w.net.silentFor() > w.deafAfter {
 		return w.life, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -219,7 +250,12 @@ func (w *wired) ttl(r driver.Request) driver.Request {
 
 func (w *wired) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
 	sent := time.Now()
-	g, err := w.ask(ctx, func() (driver.Grant, error) { return w.Backend.Acquire(context.Background(), w.ttl(r)) })
+	g, err := w.ask(ctx, func() (driver.Grant, error) {
+		if _, undone := w.net.undone.Load(r.Owner); undone && !w.forgetsUndone {
+			return driver.Grant{}, fmt.Errorf("%w: the attempt was taken back before it arrived", driver.ErrRefused)
+		}
+		return w.Backend.Acquire(context.Background(), w.ttl(r))
+	})
 	if err != nil {
 		return driver.Grant{}, err
 	}
@@ -242,30 +278,40 @@ func (w *wired) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) 
 
 func (w *wired) Release(ctx context.Context, h driver.Holder) error {
 	w.drop(h.Owner)
-	_, err := w.ask(ctx, func() (driver.Grant, error) { return driver.Grant{}, w.Backend.Release(context.Background(), h) })
+	_, err := w.ask(ctx, func() (driver.Grant, error) {
+		if h.Token == 0 {
+			w.net.undone.Store(h.Owner, true)
+		}
+		return driver.Grant{}, w.Backend.Release(context.Background(), h)
+	})
 	return err
 }
 
-// Pass goes to the store each time.
-func (w *wired) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
-	p, ok := w.Backend.(driver.Passer)
+// HandOff goes to the store each time.
+func (w *wired) HandOff(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
+	p, ok := w.Backend.(driver.Handoff)
 	if !ok {
-		return driver.Grant{}, w.Release(ctx, h)
+		return driver.Handed{}, yielded(w.Release(ctx, h))
 	}
 	w.drop(h.Owner)
 	sent := time.Now()
-	g, err := w.ask(ctx, func() (driver.Grant, error) { return p.Pass(context.Background(), h, w.ttl(r)) })
-	if err != nil || g.Token == 0 {
-		return driver.Grant{}, err
+	var owner driver.Owner
+	g, err := w.ask(ctx, func() (driver.Grant, error) {
+		g, err := p.HandOff(context.Background(), h, w.ttl(r))
+		owner = g.Owner
+		return g.Grant, err
+	})
+	if err != nil {
+		return driver.Handed{}, err
 	}
 	g.TTL = r.TTL
 	if w.fromReply {
 		sent = time.Now()
 		g.From = sent
 	}
-	r.Owner = g.Owner
+	r.Owner = owner
 	w.watch(r, sent)
-	return g, nil
+	return driver.Handed{Grant: g, Owner: owner}, nil
 }
 
 func (w *wired) drop(o driver.Owner) {
@@ -294,7 +340,7 @@ func (w *wired) look(ctx context.Context, h *wiredHold) {
 	cuts := w.line.cuts
 	w.net.mu.Unlock()
 	for ctx.Err() == nil {
-		until := h.confirmed.Add(refValidity * 99 / 100)
+		until := h.confirmed.Add(refValidity*99/100 + w.extra)
 		if session && !time.Now().Before(until) {
 			h.Hold.Lost(fmt.Errorf("silence: %w", driver.ErrUnavailable))
 			return
@@ -351,7 +397,7 @@ func (w *wired) look(ctx context.Context, h *wiredHold) {
 }
 
 func (w *wired) Notify(key string, wake func()) (stop func()) {
-	return w.net.wakes.notify(key, func() {
+	unheard := w.net.wakes.Notify(key, func() {
 		w.net.mu.Lock()
 		lost := w.line.down || w.net.down
 		w.net.mu.Unlock()
@@ -359,6 +405,8 @@ func (w *wired) Notify(key string, wake func()) (stop func()) {
 			wake()
 		}
 	})
+	unwatch := w.reconnects.Notify("", wake) // what was announced meanwhile is lost
+	return func() { unheard(); unwatch() }
 }
 
 func (w *wired) Capabilities() driver.Capabilities {
@@ -381,7 +429,7 @@ func refNetTarget(alter func(*wired)) func(*testing.T) *Target {
 		client := func(testing.TB) (driver.Backend, Line) {
 			l := &refLine{n: n}
 			n.change(func() { n.lines = append(n.lines, l) })
-			w := &wired{Backend: &reference{refStore: n.refStore}, net: n, line: l, holds: map[driver.Owner]*wiredHold{}, validity: refValidity}
+			w := &wired{Backend: newReference(n.refStore), net: n, line: l, holds: map[driver.Owner]*wiredHold{}, validity: refValidity}
 			w.life, w.end = context.WithCancel(context.Background())
 			if alter != nil {
 				alter(w)
@@ -391,7 +439,15 @@ func refNetTarget(alter func(*wired)) func(*testing.T) *Target {
 				BlackHole:    func(up, down bool) { n.change(func() { l.up, l.down = up, down }) },
 				LoseReplies:  func(k int) { n.change(func() { l.loseReplies += k }) },
 				LoseRequests: func(k int) { n.change(func() { l.loseRequests += k }) },
-				Cut:          func() { n.change(func() { l.cuts++ }) },
+				Cut: func() {
+					n.change(func() { l.cuts++ })
+					if !w.sleepsOn {
+						w.reconnects.Wake("")
+					}
+				},
+				Sever: func(late time.Duration) {
+					n.change(func() { l.cuts++; l.severs++; l.last = nil; l.late = late })
+				},
 				Heal: func() {
 					n.change(func() { l.heal() })
 				},
@@ -407,17 +463,18 @@ func refNetTarget(alter func(*wired)) func(*testing.T) *Target {
 			n.refStore.mu.Lock()
 			delete(n.m, key)
 			n.refStore.mu.Unlock()
-			n.wakes.wake(key)
+			n.wakes.Wake(key)
 		}
 		wipe := func(testing.TB) {
 			n.refStore.mu.Lock()
 			clear(n.m)
 			n.refStore.mu.Unlock()
-			n.wakes.wakeAll()
+			n.wakes.WakeAll()
 		}
 		return &Target{Backend: open(nil), Peer: open, Inject: &Inject{
 			Open: open, Client: client,
-			Pause:      func(testing.TB) { n.change(func() { n.paused = true }) },
+			Pause:      func(testing.TB) { n.change(func() { n.paused, n.pausedAt = true, time.Now() }) },
+			Silence:    refSilence,
 			Resume:     func(testing.TB) { n.change(func() { n.paused = false }) },
 			Kill:       func(tb testing.TB) { n.change(func() { n.down = true; cutAll() }); wipe(tb) },
 			Restart:    func(testing.TB) { n.change(func() { n.down = false }) },

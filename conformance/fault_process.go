@@ -13,13 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// Holder is all that the process of [Inject.Process] does: it holds what the suite, at
-// the other end of in and out, tells it to, and returns when in ends. in is os.Stdin and
-// out is os.Stdout; what else the process writes there does no harm.
+// Holder is all that a process of [Inject.Process] has to call: it holds what the suite, at the
+// other end of in and out, tells it to, and returns when in ends. in is os.Stdin and out is
+// os.Stdout; what else the process writes there does no harm.
 //
 //	func TestHolder(t *testing.T) {
 //		addr := os.Getenv("HOLDER_STORE")
@@ -141,19 +142,19 @@ type process struct {
 	Process
 	c       *trial
 	answers chan string
-	ended   *moment         // when it said that its hold has ended
+	ended   *harness.Moment // when it said that its hold has ended
 	said    strings.Builder // what else it has written, to be read when it is gone
 	gone    chan struct{}
 }
 
 func (c *trial) process() *process {
-	p := &process{Process: c.inject().Process(c.t), c: c, answers: make(chan string, 64), gone: make(chan struct{})}
-	c.onClose(func(context.Context) {
+	p := &process{Process: c.inject().Process(c.T), c: c, answers: make(chan string, 64), gone: make(chan struct{})}
+	c.OnClose(func(context.Context) {
 		_ = p.Kill() // whether it runs or stands still
 		<-p.gone
 	})
-	p.ended = &moment{seen: make(chan struct{})}
-	c.spawn(func() {
+	p.ended = &harness.Moment{Seen: make(chan struct{})}
+	c.Spawn(func() {
 		defer close(p.gone)
 		lines := bufio.NewScanner(p)
 		for lines.Scan() {
@@ -161,9 +162,9 @@ func (c *trial) process() *process {
 			case !ok:
 				p.said.WriteString(lines.Text() + "\n")
 			case strings.HasPrefix(text, "ended "):
-				p.ended.at = time.Now()
-				c.hist.add("   process: %s", text)
-				close(p.ended.seen)
+				p.ended.At = time.Now()
+				c.Hist.Add("   process: %s", text)
+				close(p.ended.Seen)
 			default:
 				p.answers <- text
 			}
@@ -174,32 +175,32 @@ func (c *trial) process() *process {
 }
 
 func (p *process) say(order, key string, ttl time.Duration) {
-	p.c.hist.add("   process: %s …", order)
+	p.c.Hist.Add("   process: %s …", order)
 	_, err := fmt.Fprintf(p, "%s %q %d\n", order, key, ttl)
-	p.c.ok(err, "an order to a process")
+	p.c.OK(err, "an order to a process")
 }
 
 // answer waits for the process to say word, and returns what follows it.
 func (p *process) answer(word string) string {
-	timer := time.NewTimer(p.c.limit())
+	timer := time.NewTimer(p.c.Limit())
 	defer timer.Stop()
 	select {
 	case text := <-p.answers:
-		p.c.hist.add("   process: %s", text)
+		p.c.Hist.Add("   process: %s", text)
 		rest, ok := strings.CutPrefix(text, word)
-		p.c.must(ok, "the process says: "+word, "%s", text)
+		p.c.Must(ok, "the process says: "+word, "%s", text)
 		return strings.TrimSpace(rest)
 	case <-p.gone:
-		p.c.fatal("the process says: "+word, "it has ended: %s", p.said.String())
+		p.c.Fatal("the process says: "+word, "it has ended: %s", p.said.String())
 	case <-timer.C:
-		p.c.fatal("the process says: "+word, "nothing within %s", p.c.limit())
+		p.c.Fatal("the process says: "+word, "nothing within %s", p.c.Limit())
 	}
 	return ""
 }
 
 func (p *process) token(word string) (token uint64) {
 	_, err := fmt.Sscan(p.answer(word), &token)
-	p.c.ok(err, "a token")
+	p.c.OK(err, "a token")
 	return token
 }
 

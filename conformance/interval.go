@@ -69,28 +69,35 @@ func (l *spanLog) add(key string, s span) {
 func (c *trial) checkSpans(l *spanLog) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	tokens := c.Claim("TOK-001")
+	if c.ID == "TOK-004" { // holds that are overtaken all the time
+		tokens = c.Claim(c.ID)
+	}
 	total := 0
 	for key, all := range l.spans {
 		total += len(all)
 		slices.SortFunc(all, func(a, b span) int { return int(a.from - b.from) })
 		for i, a := range all {
 			for _, b := range all[i+1:] {
+				if overlap(a, b) || a.token == b.token || a.from < b.call && a.token > b.token {
+					c.Hist.Focus(a.at, b.at)
+				}
 				switch {
 				case overlap(a, b):
-					c.fatal("one live hold of "+c.short(key)+" at any instant", "two at the same time:\n           %s\n           %s", c.show(a), c.show(b))
+					c.Claim("MX-001").Fatal("one live hold of "+c.Short(key)+" at any instant", "two at the same time:\n           %s\n           %s", c.show(a), c.show(b))
 				case a.token == b.token:
-					c.fatal("every grant of "+c.short(key)+" has a token of its own", "one token for two grants:\n           %s\n           %s", c.show(a), c.show(b))
+					tokens.Fatal("every grant of "+c.Short(key)+" has a token of its own", "one token for two grants:\n           %s\n           %s", c.show(a), c.show(b))
 				case a.from < b.call && a.token > b.token:
-					c.fatal("a grant of "+c.short(key)+" that was asked for after another one was known has a greater token", "a smaller one:\n           %s, and later\n           %s", c.show(a), c.show(b))
+					tokens.Fatal("a grant of "+c.Short(key)+" that was asked for after another one was known has a greater token", "a smaller one:\n           %s, and later\n           %s", c.show(a), c.show(b))
 				}
 			}
 		}
 	}
-	c.must(total > 0, "some holds are granted", "none")
+	c.Must(total > 0, "some holds are granted", "none")
 }
 
 func (c *trial) show(s span) string {
-	since := func(t time.Time) string { return "+" + t.Sub(c.hist.start).Round(time.Microsecond).String() }
+	since := func(t time.Time) string { return "+" + t.Sub(c.Hist.Start).Round(time.Microsecond).String() }
 	text := fmt.Sprintf("%s: token %d, held from %s", s.client, s.token, since(s.at))
 	if s.to != 0 {
 		text += ", Unlock called at " + since(s.unlockAt)
@@ -116,12 +123,12 @@ func (c *trial) hammer(h hammer, workers int) *spanLog {
 	log := &spanLog{}
 	rngs := make([]*rand.Rand, workers)
 	for i := range rngs {
-		rngs[i] = c.rand()
+		rngs[i] = c.Rand()
 	}
-	c.together(workers, func(i int) {
+	c.Together(workers, func(i int) {
 		cl, r := h.clients[i%len(h.clients)], rngs[i]
 		for range h.rounds {
-			if c.ctx.Err() != nil {
+			if c.Ctx.Err() != nil {
 				return
 			}
 			c.strike(log, h, cl, r)
@@ -132,7 +139,7 @@ func (c *trial) hammer(h hammer, workers int) *spanLog {
 
 func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 	key := h.keys[r.IntN(len(h.keys))]
-	opts := []locker.Option{locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: c.granularity(), Jitter: c.granularity()})}
+	opts := []locker.Option{locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: c.Granularity(), Jitter: c.Granularity()})}
 	ttl := h.ttl(r)
 	if ttl > 0 {
 		opts = append(opts, locker.WithTTL(ttl))
@@ -143,13 +150,13 @@ func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 	if r.IntN(4) == 0 {
 		held, err = cl.try(key, opts...)
 	} else {
-		ctx, cancel := context.WithTimeout(c.ctx, c.limit())
+		ctx, cancel := context.WithTimeout(c.Ctx, c.Limit())
 		held, err = cl.lock(ctx, key, opts...)
 		cancel()
 	}
 	if err != nil {
 		// Refused, or over before the reply came.
-		c.must(errors.Is(err, locker.ErrHeld) || ttl > 0 && errors.Is(err, locker.ErrLost) || c.ctx.Err() != nil || h.lossy && errors.Is(err, locker.ErrLost),
+		c.Must(errors.Is(err, locker.ErrHeld) || ttl > 0 && errors.Is(err, locker.ErrLost) || c.Ctx.Err() != nil || h.lossy && errors.Is(err, locker.ErrLost),
 			"Lock gives a hold or ErrHeld", "%v", err)
 		return
 	}
@@ -158,7 +165,7 @@ func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 		s.deadline = held.deadline()
 	}
 	if d := time.Duration(r.Int64N(int64(h.stay) + 1)); d > 0 {
-		c.sleep(d)
+		c.Sleep(d)
 	}
 	if ttl > 0 && r.IntN(4) == 0 {
 		// The span keeps the earlier deadline: that much was certain.
@@ -170,7 +177,7 @@ func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 		log.add(key, s)
 		select {
 		case <-held.Done():
-		case <-c.ctx.Done():
+		case <-c.Ctx.Done():
 		}
 		return
 	}
@@ -185,7 +192,7 @@ func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 	s.unlockAt = time.Now()
 	s.to = log.next()
 	log.add(key, s)
-	if err := held.unlock(); err != nil && c.ctx.Err() == nil {
-		c.must(ttl > 0 && errors.Is(err, locker.ErrLost), "Unlock of what is held gives nil, or ErrLost once a lease has expired", "%v", err)
+	if err := held.unlock(); err != nil && c.Ctx.Err() == nil {
+		c.Must(ttl > 0 && errors.Is(err, locker.ErrLost), "Unlock of what is held gives nil, or ErrLost once a lease has expired", "%v", err)
 	}
 }

@@ -11,45 +11,45 @@ import (
 
 var keyCases = []Case{
 	{ID: "KEY-001", fn: keyLimits, Clause: "empty is ErrInvalidKey; so is one over 1 KiB"},
-	{ID: "KEY-002", Kinds: both, fn: hostileKeys, Clause: "any other bytes work and never collide: `:`, `{}`, `}{`, NUL, spaces, non-UTF-8, glob characters"},
+	{ID: "KEY-002", Kinds: both, fn: hostileKeys, Parts: []Part{{Name: "hashes", fn: collidingHashes}}, Clause: "any other bytes work and never collide: `:`, `{}`, `}{`, NUL, spaces, non-UTF-8, glob characters"},
 	{ID: "KEY-003", Kinds: both, fn: innerNames, Clause: "internal suffixes live outside the users' key space"},
 }
 
 func keyLimits(c *trial) {
 	a := c.client()
-	unique := c.key("")
+	unique := c.Key("")
 	pad := func(n int) string { return unique + strings.Repeat("x", n-len(unique)) }
 
-	calls := a.tap.count()
+	calls := a.tap.Count()
 	for _, key := range []string{"", pad(locker.MaxKey + 1), pad(64 << 10)} {
 		name := fmt.Sprintf("a key of %d bytes", len(key))
 		refused := func(call string, err error) {
-			c.is(err, locker.ErrInvalidKey, "%s of %s", call, name)
+			c.Is(err, locker.ErrInvalidKey, "%s of %s", call, name)
 			var e *locker.Error
-			c.must(errors.As(err, &e) && e.Code == locker.InvalidKey, "it is a *locker.Error with the code InvalidKey", "%v", err)
+			c.Must(errors.As(err, &e) && e.Code == locker.CodeInvalidKey, "it is a *locker.Error with the code InvalidKey", "%v", err)
 		}
 		_, err := a.try(key)
 		refused("TryLock", err)
-		_, err = a.lock(c.ctx, key)
+		_, err = a.lock(c.Ctx, key)
 		refused("Lock", err)
-		_, err = a.l.TryLockNS(c.ctx, key)
+		_, err = a.l.TryLockNS(c.Ctx, key)
 		refused("TryLockNS", err)
-		_, err = a.l.LockNS(c.ctx, key)
+		_, err = a.l.LockNS(c.Ctx, key)
 		refused("LockNS", err)
 		_, err = a.l.Key(key)
 		refused("Key", err)
 	}
 	// With its namespace it is one over.
 	long := pad(locker.MaxKey - len(locker.DefaultNamespace))
-	_, err := a.l.TryLockNS(c.ctx, long)
-	c.is(err, locker.ErrInvalidKey, "TryLockNS of a key that is too long with its namespace")
+	_, err := a.l.TryLockNS(c.Ctx, long)
+	c.Is(err, locker.ErrInvalidKey, "TryLockNS of a key that is too long with its namespace")
 	for _, ns := range []string{"", "a:b", strings.Repeat("n", locker.MaxNamespace+1)} {
-		_, err := a.l.TryLockNS(c.ctx, unique, locker.WithNamespace(ns))
-		c.is(err, locker.ErrInvalidKey, "TryLockNS with the namespace %.10q", ns)
+		_, err := a.l.TryLockNS(c.Ctx, unique, locker.WithNamespace(ns))
+		c.Is(err, locker.ErrInvalidKey, "TryLockNS with the namespace %.10q", ns)
 		_, err = a.l.Key(unique, ns)
-		c.is(err, locker.ErrInvalidKey, "Key with the namespace %.10q", ns)
+		c.Is(err, locker.ErrInvalidKey, "Key with the namespace %.10q", ns)
 	}
-	c.must(a.tap.count() == calls, "an invalid key is refused before any I/O", "the backend was called %d times", a.tap.count()-calls)
+	c.Must(a.tap.Count() == calls, "an invalid key is refused before any I/O", "the backend was called %d times", a.tap.Count()-calls)
 
 	// The longest works, and all of it counts.
 	x, y := pad(locker.MaxKey), pad(locker.MaxKey-1)+"y"
@@ -60,12 +60,12 @@ func keyLimits(c *trial) {
 	hx.mustUnlock()
 	hy.mustLive(a)
 	hy.mustUnlock()
-	h, err := a.l.TryLockNS(c.ctx, long[:len(long)-1])
-	c.ok(err, "TryLockNS of the longest key")
+	h, err := a.l.TryLockNS(c.Ctx, long[:len(long)-1])
+	c.OK(err, "TryLockNS of the longest key")
 	want := locker.DefaultNamespace + ":" + long[:len(long)-1]
-	c.must(h.Key() == want, "LockNS puts the namespace and a colon before the key", "%.40q…", h.Key())
+	c.Must(h.Key() == want, "LockNS puts the namespace and a colon before the key", "%.40q…", h.Key())
 	a.mustHeld(want)
-	c.ok(h.Unlock(c.ctx), "Unlock")
+	c.OK(h.Unlock(c.Ctx), "Unlock")
 }
 
 // hostile are keys that some way of encoding keys makes equal, drops or chokes on. Those of
@@ -100,14 +100,14 @@ func hostile(unique string) []string {
 
 func hostileKeys(c *trial) {
 	a, b := c.client(), c.client()
-	keys := hostile(c.id)
+	keys := hostile(c.Unique)
 
 	// All of them are held at the same time: no two are the same key.
 	holds := map[string]*hold{}
 	for _, key := range keys {
 		h, err := a.try(key, c.hold()...)
-		c.ok(err, "TryLock of %q, while %d other keys are held,", key, len(holds))
-		c.must(h.Key() == key, "the Lease has the key that was asked for", "%q became %q", key, h.Key())
+		c.OK(err, "TryLock of %q, while %d other keys are held,", key, len(holds))
+		c.Must(h.Key() == key, "the Lease has the key that was asked for", "%q became %q", key, h.Key())
 		holds[key] = h
 	}
 	for _, key := range keys {
@@ -120,10 +120,11 @@ func hostileKeys(c *trial) {
 			holds[keys[i+1]].mustLive()
 			b.mustHeld(keys[i+1], c.hold()...)
 		}
-		b.mustTry(key, c.hold()...) // kept to the end: it must not be mixed up with what is still held
+		_, err := b.try(key, c.hold()...)
+		c.Claim("REL-001").OK(err, "TryLock of what was released") // kept to the end: it must not be mixed up with what is still held
 	}
 	for _, h := range holds {
-		c.is(h.unlock(), locker.ErrReleased, "a second Unlock")
+		c.Is(h.unlock(), locker.ErrReleased, "a second Unlock")
 	}
 
 	// The bare ones too. Others may use them at this moment: wait for each other, in order.
@@ -131,8 +132,8 @@ func hostileKeys(c *trial) {
 	slices.Sort(bare)
 	var all []*hold
 	for _, key := range bare {
-		h, err := b.lock(c.ctxFor(c.limit()), key, append(c.shortHold(), c.polling())...)
-		c.ok(err, "Lock of %q", key)
+		h, err := b.lock(c.CtxFor(c.Limit()), key, append(c.shortHold(), c.Polling())...)
+		c.OK(err, "Lock of %q", key)
 		all = append(all, h)
 		a.mustHeld(key, c.hold()...)
 	}
@@ -146,20 +147,20 @@ func hostileKeys(c *trial) {
 // the test is killed.
 func (c *trial) shortHold() []locker.Option {
 	if c.leaf.kind == Lease {
-		return []locker.Option{locker.WithTTL(c.limit())}
+		return []locker.Option{locker.WithTTL(c.Limit())}
 	}
 	return nil
 }
 
 func innerNames(c *trial) {
 	a, b := c.client(), c.client()
-	key := c.key("k")
+	key := c.Key("k")
 	h := a.mustTry(key, c.hold()...)
 	var names []string
 	if c.target.Keys == nil {
-		c.note("the target has no Keys: internal names are guessed")
+		c.Note("the target has no Keys: internal names are guessed")
 	} else {
-		for _, k := range c.target.Keys(c.t) {
+		for _, k := range c.target.Keys(c.T) {
 			names = append(names, k.Name)
 		}
 	}
@@ -171,7 +172,7 @@ func innerNames(c *trial) {
 		}
 		// A user may choose any of these as a key of his own.
 		got, err := b.try(name, c.hold()...)
-		c.ok(err, "TryLock of the key %q, which is inside the store something of the key %q,", name, key)
+		c.OK(err, "TryLock of the key %q, which is inside the store something of the key %q,", name, key)
 		tried[name] = got
 	}
 
@@ -183,7 +184,7 @@ func innerNames(c *trial) {
 		if got.Session() {
 			got.mustUnlock()
 		} else {
-			c.ok(got.extend(far/2), "Extend of %q", name)
+			c.OK(got.extend(far/2), "Extend of %q", name)
 			got.mustUnlock()
 		}
 		h.mustLive(b)

@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // linearizable lets several clients do at random what clients do, and asks porcupine
@@ -29,21 +31,21 @@ import (
 // a lease that nobody unlocked ends at some instant from its local deadline on.
 func linearizable(c *trial) {
 	const clients, workers = 3, 9
-	rounds := c.rounds(30, 12)
+	rounds := c.Rounds(30, 12)
 	log := &linearLog{c: c}
 	all := make([]*client, clients)
 	for i := range all {
 		all[i] = c.client()
 	}
-	keys := []string{c.key("x"), c.key("y")}
+	keys := []string{c.Key("x"), c.Key("y")}
 	rngs := make([]*rand.Rand, workers)
 	for i := range rngs {
-		rngs[i] = c.rand()
+		rngs[i] = c.Rand()
 	}
-	c.together(workers, func(i int) {
+	c.Together(workers, func(i int) {
 		w := &linearWorker{c: c, log: log, cl: all[i%clients], id: i, r: rngs[i], faulty: i%clients == 0}
 		for range rounds {
-			if c.ctx.Err() != nil {
+			if c.Ctx.Err() != nil {
 				return
 			}
 			w.round(keys[w.r.IntN(len(keys))])
@@ -64,45 +66,65 @@ type linearWorker struct {
 }
 
 func (w *linearWorker) round(key string) {
-	c, r := w.c, w.r
-	if w.faulty && r.IntN(15) == 0 {
-		f := lose
-		if r.IntN(2) == 0 {
-			f = refuse
-		}
-		w.cl.tap.next([]string{opAcquire, opExtend, opRelease}[r.IntN(3)], f)
-	}
-	if c.target.Delete != nil && r.IntN(12) == 0 {
+	w.disturb()
+	if w.c.target.Delete != nil && w.r.IntN(12) == 0 {
 		op := w.log.begin(w.id, linearOp{kind: linearDelete, key: key})
-		c.target.Delete(c.t, key)
+		w.c.target.Delete(w.c.T, key)
 		w.log.end(op, linearDone, 0)
 		return
 	}
+	if t := w.take(key); t != nil {
+		w.use(t)
+	}
+}
 
+// disturb makes one of the next calls fail, now and then.
+func (w *linearWorker) disturb() {
+	r := w.r
+	if w.faulty && r.IntN(15) == 0 {
+		f := harness.Lose
+		if r.IntN(2) == 0 {
+			f = harness.Refuse
+		}
+		w.cl.tap.Next([]string{harness.OpAcquire, harness.OpExtend, harness.OpRelease}[r.IntN(3)], f)
+	}
+}
+
+// taken is a hold that a worker got.
+type taken struct {
+	*hold
+	id      int
+	granted int64
+	lapses  bool // it is short, and may be left to expire
+}
+
+// take asks for key, and returns nil if it does not get it.
+func (w *linearWorker) take(key string) *taken {
+	c, r := w.c, w.r
 	var opts []locker.Option
 	lapses := false
 	if c.leaf.kind == Lease {
 		ttl := far
 		if lapses = r.IntN(3) == 0; lapses {
-			ttl = c.unit()
+			ttl = c.Unit()
 		}
 		opts = append(opts, locker.WithTTL(ttl))
 	}
-	opts = append(opts, c.polling())
+	opts = append(opts, c.Polling())
 
 	id := w.log.hold()
 	op := w.log.begin(w.id, linearOp{kind: linearTake, key: key, hold: id})
 	var h *hold
 	var err error
-	doubts, waits := w.cl.tap.doubted(), r.IntN(2) == 0
+	doubts, waits := w.cl.tap.Doubted(), r.IntN(2) == 0
 	if waits {
-		ctx, cancel := context.WithTimeout(c.ctx, c.unit()+time.Duration(r.Int64N(int64(2*c.unit()))))
+		ctx, cancel := context.WithTimeout(c.Ctx, c.Unit()+time.Duration(r.Int64N(int64(2*c.Unit()))))
 		h, err = w.cl.lock(ctx, key, opts...)
 		cancel()
 	} else {
 		h, err = w.cl.try(key, opts...)
 	}
-	doubtful := w.cl.tap.doubted() != doubts
+	doubtful := w.cl.tap.Doubted() != doubts
 	switch {
 	case err != nil && (doubtful || errors.Is(err, locker.ErrLost)):
 		// It may have been granted at the store for a while. (Or another worker's of this
@@ -110,45 +132,50 @@ func (w *linearWorker) round(key string) {
 		// says that it was, and that the answer came too late.
 		w.log.pending(op)
 		w.log.ends(w.id, key, id, op.call)
-		return
+		return nil
 	case err != nil && !waits && errors.Is(err, locker.ErrHeld):
 		w.log.end(op, linearHeld, 0)
-		return
+		return nil
 	case err != nil:
-		return // a waiter's patience ended; that says nothing of any one instant
+		return nil // a waiter's patience ended; that says nothing of any one instant
 	}
 	w.log.end(op, linearGranted, h.Token())
 	if doubtful {
 		w.log.phantom(op)
 	}
-	granted := op.ret
+	return &taken{h, id, op.ret, lapses}
+}
 
-	if d := r.Int64N(int64(c.unit())); r.IntN(2) == 0 {
-		c.sleep(time.Duration(d / 4))
+// use extends a hold, maybe, and ends it in one way or another.
+func (w *linearWorker) use(t *taken) {
+	c, r := w.c, w.r
+	h, id, key, lapses, granted := t.hold, t.id, t.Key(), t.lapses, t.granted
+	if d := r.Int64N(int64(c.Unit())); r.IntN(2) == 0 {
+		c.Sleep(time.Duration(d / 4))
 	}
 	if c.leaf.kind == Lease && r.IntN(3) == 0 {
 		ttl := far
 		if lapses = r.IntN(2) == 0; lapses {
-			ttl = c.unit()
+			ttl = c.Unit()
 		}
 		op := w.log.begin(w.id, linearOp{kind: linearExtend, key: key, hold: id})
 		switch err := h.extend(ttl); { // an error says nothing of the store: the local deadline may have been first
 		case err == nil:
 			w.log.end(op, linearDone, 0)
-		case !errors.Is(err, locker.ErrUnavailable):
+		case !errors.Is(err, locker.ErrUnavailable), errors.Is(err, driver.ErrRefused):
 			lapses = false // nothing has changed: the end may be far
 		}
 	}
 	if lapses && r.IntN(2) == 0 {
 		select {
 		case <-h.Done():
-		case <-c.ctx.Done():
+		case <-c.Ctx.Done():
 			return
 		}
 		w.log.lapses(w.id, key, id, h, granted)
 		return
 	}
-	op = w.log.begin(w.id, linearOp{kind: linearUnlock, key: key, hold: id})
+	op := w.log.begin(w.id, linearOp{kind: linearUnlock, key: key, hold: id})
 	switch err := h.unlock(); {
 	case err == nil:
 		w.log.end(op, linearDone, 0)
@@ -212,7 +239,7 @@ type linearLog struct {
 // happen at the same nanosecond, as most do in virtual time.
 func (l *linearLog) stamp() int64 {
 	l.seq++
-	return int64(time.Since(l.c.hist.start))<<seqBits | l.seq&(1<<seqBits-1)
+	return int64(time.Since(l.c.Hist.Start))<<seqBits | l.seq&(1<<seqBits-1)
 }
 
 const seqBits = 20 // a million events; the rest counts nanoseconds for two hours
@@ -266,7 +293,7 @@ func (l *linearLog) ends(worker int, key string, hold int, call int64) {
 func (l *linearLog) lapses(worker int, key string, hold int, h *hold, granted int64) {
 	call := granted
 	if deadline, ok := h.Deadline(); ok {
-		call = int64(deadline.Sub(l.c.hist.start)) << seqBits
+		call = int64(deadline.Sub(l.c.Hist.Start)) << seqBits
 	}
 	l.ends(worker, key, hold, call)
 }
@@ -369,19 +396,19 @@ func (l *linearLog) check() {
 	model := lockModel.ToModel()
 	result, info := porcupine.CheckOperationsVerbose(model, history, linearTimeout(c))
 	granted := slices.ContainsFunc(l.ops, func(op *recorded) bool { return op.out.outcome == linearGranted })
-	c.must(granted, "somebody gets a lock", "nobody does, which makes these %d operations prove nothing", len(history))
+	c.Must(granted, "somebody gets a lock", "nobody does, which makes these %d operations prove nothing", len(history))
 	switch result {
 	case porcupine.Ok:
 		return
 	case porcupine.Unknown:
-		c.skip(fmt.Sprintf("the checker did not finish in %s; this history of %d operations proves nothing", linearTimeout(c), len(history)))
+		c.Skip(fmt.Sprintf("the checker did not finish in %s; this history of %d operations proves nothing", linearTimeout(c), len(history)))
 	}
-	path := filepath.Join(artifactDir(c), regexp.MustCompile(`[^A-Za-z0-9.-]+`).ReplaceAllString(c.t.Name(), "_")+".html")
+	path := filepath.Join(artifactDir(c), regexp.MustCompile(`[^A-Za-z0-9.-]+`).ReplaceAllString(c.T.Name(), "_")+".html")
 	picture := "its picture is " + path
 	if err := porcupine.VisualizePath(model, info, path); err != nil {
 		picture = fmt.Sprintf("its picture could not be written: %v", err)
 	}
-	c.fatal("the outcomes are those of one lock, in some order", "no order of these %d operations explains them; %s", len(history), picture)
+	c.Fatal("the outcomes are those of one lock, in some order", "no order of these %d operations explains them; %s", len(history), picture)
 }
 
 // bound says of an end with no return when it must have come: before the next grant of
@@ -413,7 +440,7 @@ func (l *linearLog) bound() {
 }
 
 func linearTimeout(c *trial) time.Duration {
-	if c.suite.virtual {
+	if c.Virtual {
 		return 0 // for ever, as the bubble's clock stands still meanwhile
 	}
 	return 20 * time.Second
@@ -423,7 +450,7 @@ func linearTimeout(c *trial) time.Duration {
 // test -artifacts gives, else one that outlives the test.
 func artifactDir(c *trial) string {
 	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
-		if t, ok := any(c.t).(interface{ ArtifactDir() string }); ok { // from Go 1.26 on
+		if t, ok := any(c.T).(interface{ ArtifactDir() string }); ok { // from Go 1.26 on
 			return t.ArtifactDir()
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -21,10 +22,15 @@ type mutant struct {
 	acquire func(context.Context, driver.Request) (driver.Grant, error)
 	extend  func(context.Context, driver.Holder, time.Duration) (driver.Grant, error)
 	release func(context.Context, driver.Holder) error
-	pass    func(context.Context, driver.Holder, driver.Request) (driver.Grant, error)
+	handOff func(context.Context, driver.Holder, driver.Request) (driver.Handed, error)
+	all     func(context.Context, []driver.Request) ([]driver.Grant, int, error)
 	close   func(context.Context) error
 	notify  func(string, func()) func()
 	caps    func() driver.Capabilities
+	inspect func(context.Context, string) (driver.Info, bool, error)
+	ping    func(context.Context) error
+	list    func(context.Context, string) iter.Seq2[driver.Info, error]
+	brk     func(context.Context, string, uint64) error
 	races   int // what only racyMutants use
 }
 
@@ -35,12 +41,26 @@ func (m *mutant) Extend(ctx context.Context, h driver.Holder, ttl time.Duration)
 	return m.extend(ctx, h, ttl)
 }
 func (m *mutant) Release(ctx context.Context, h driver.Holder) error { return m.release(ctx, h) }
-func (m *mutant) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
-	return m.pass(ctx, h, r)
+func (m *mutant) HandOff(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
+	return m.handOff(ctx, h, r)
+}
+func (m *mutant) AcquireAll(ctx context.Context, rs []driver.Request) ([]driver.Grant, int, error) {
+	return m.all(ctx, rs)
 }
 func (m *mutant) Close(ctx context.Context) error       { return m.close(ctx) }
 func (m *mutant) Capabilities() driver.Capabilities     { return m.caps() }
 func (m *mutant) Notify(key string, wake func()) func() { return m.notify(key, wake) }
+func (m *mutant) Ping(ctx context.Context) error        { return m.ping(ctx) }
+func (m *mutant) Inspect(ctx context.Context, key string) (driver.Info, bool, error) {
+	return m.inspect(ctx, key)
+}
+
+func (m *mutant) List(ctx context.Context, prefix string) iter.Seq2[driver.Info, error] {
+	return m.list(ctx, prefix)
+}
+func (m *mutant) Break(ctx context.Context, key string, token uint64) error {
+	return m.brk(ctx, key, token)
+}
 
 // locked runs fn under the store's mutex.
 func (m *mutant) locked(fn func()) {
@@ -64,9 +84,9 @@ func (m *mutant) renamed(rename func(string) string) {
 		h.Key = rename(h.Key)
 		return b.Release(ctx, h)
 	}
-	m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 		h.Key, r.Key = rename(h.Key), rename(r.Key)
-		return b.Pass(ctx, h, r)
+		return b.HandOff(ctx, h, r)
 	}
 	m.notify = func(key string, wake func()) func() { return b.Notify(rename(key), wake) }
 }
@@ -100,17 +120,17 @@ func (m *mutant) afterExtend(fn func(e *refEntry, before time.Time, ttl time.Dur
 	}
 }
 
-// passedOn lets fn change the entry that Pass has passed on, and the grant.
-func (m *mutant) passedOn(fn func(e *refEntry, before refEntry, g *driver.Grant)) {
-	pass := m.pass
-	m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+// handedOff lets fn change the entry that HandOff has handed off, and the grant.
+func (m *mutant) handedOff(fn func(e *refEntry, before refEntry, g *driver.Grant)) {
+	handOff := m.handOff
+	m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 		var before refEntry
 		m.locked(func() { before = m.m[h.Key] })
-		g, err := pass(ctx, h, r)
-		if err == nil && g.Token != 0 {
+		g, err := handOff(ctx, h, r)
+		if err == nil {
 			m.locked(func() {
 				e := m.m[h.Key]
-				fn(&e, before, &g)
+				fn(&e, before, &g.Grant)
 				m.m[h.Key] = e
 			})
 		}
@@ -118,12 +138,17 @@ func (m *mutant) passedOn(fn func(e *refEntry, before refEntry, g *driver.Grant)
 	}
 }
 
-// mutants, each with the clause that must fail it.
-var mutants = []struct {
+// brokenBackend is a mutant of the reference, with the clause that must fail it.
+type brokenBackend struct {
 	name   string
 	clause string
 	alter  func(m *mutant)
-}{
+}
+
+// mutants are all of them.
+var mutants = slices.Concat(basicMutants, refusedMutants, repeatMutants, scaleMutants, nameMutants, orderMutants, leakMutants, sessionMutants, inspectMutants, adminMutants, togetherMutants)
+
+var basicMutants = []brokenBackend{
 	{"every 7th attempt is granted although the key is held", "MX-001", func(m *mutant) {
 		var n atomic.Int64
 		acquire := m.acquire
@@ -178,9 +203,9 @@ var mutants = []struct {
 			h.Key = name(h.Key, h.Session)
 			return b.Release(ctx, h)
 		}
-		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+		m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 			h.Key, r.Key = name(h.Key, h.Session), name(r.Key, r.Session())
-			return b.Pass(ctx, h, r)
+			return b.HandOff(ctx, h, r)
 		}
 	}},
 
@@ -200,14 +225,14 @@ var mutants = []struct {
 		})
 	}},
 	{"a lease that was passed on lasts as long as the one before would have", "TTL-001", func(m *mutant) {
-		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) {
+		m.handedOff(func(e *refEntry, before refEntry, _ *driver.Grant) {
 			if before.until.After(e.until) {
 				e.until = before.until
 			}
 		})
 	}},
 	{"a lease is passed on with a life that the store has not given it", "TTL-002", func(m *mutant) {
-		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) {
+		m.handedOff(func(e *refEntry, before refEntry, _ *driver.Grant) {
 			if before.until.Before(e.until) {
 				e.until = before.until
 			}
@@ -226,8 +251,8 @@ var mutants = []struct {
 	{"a lease of 1 ms lasts a second", "TTL-003", func(m *mutant) {
 		acquire := m.acquire
 		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
-			if r.TTL > 0 {
-				r.TTL = max(r.TTL, time.Second)
+			if r.TTL > 0 && r.TTL < 10*time.Millisecond {
+				r.TTL = time.Second
 			}
 			return acquire(ctx, r)
 		}
@@ -299,26 +324,26 @@ var mutants = []struct {
 			return release(ctx, h)
 		}
 	}},
-	{"Pass takes the key from the next holder", "REL-002", func(m *mutant) {
-		pass := m.pass
-		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	{"HandOff takes the key from the next holder", "REL-002", func(m *mutant) {
+		handOff := m.handOff
+		m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 			m.locked(func() {
 				if e, ok := m.live(h.Key); ok {
 					h.Owner = e.Owner
 				}
 			})
-			return pass(ctx, h, r)
+			return handOff(ctx, h, r)
 		}
 	}},
-	{"Pass brings back what is over", "REL-002", func(m *mutant) {
-		pass := m.pass
-		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+	{"HandOff brings back what is over", "REL-002", func(m *mutant) {
+		handOff := m.handOff
+		m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 			m.locked(func() {
 				if _, ok := m.live(h.Key); !ok {
 					m.m[h.Key] = refEntry{Request: driver.Request{Key: h.Key, Owner: h.Owner, Hold: r.Hold}, until: m.now().Add(r.TTL)}
 				}
 			})
-			return pass(ctx, h, r)
+			return handOff(ctx, h, r)
 		}
 	}},
 	{"Release ignores the owner", "REL-002", func(m *mutant) {
@@ -366,10 +391,10 @@ var mutants = []struct {
 		}
 	}},
 	{"a hold that is passed on keeps its token", "TOK-001", func(m *mutant) {
-		m.passedOn(func(e *refEntry, before refEntry, g *driver.Grant) { e.token, g.Token = before.token, before.token })
+		m.handedOff(func(e *refEntry, before refEntry, g *driver.Grant) { e.token, g.Token = before.token, before.token })
 	}},
 	{"a hold that is passed on gets a lower token", "TOK-001", func(m *mutant) {
-		m.passedOn(func(e *refEntry, before refEntry, g *driver.Grant) {
+		m.handedOff(func(e *refEntry, before refEntry, g *driver.Grant) {
 			e.token = max(before.token-1, 1)
 			g.Token = e.token
 		})
@@ -428,7 +453,7 @@ var mutants = []struct {
 	{"a deletion is not reported", "LOSS-003", func(m *mutant) { m.losses(func(error) error { return nil }) }},
 
 	{"the loss of what was passed on is reported to the one before", "LOSS-003", func(m *mutant) {
-		m.passedOn(func(e *refEntry, before refEntry, _ *driver.Grant) { e.Hold = before.Hold })
+		m.handedOff(func(e *refEntry, before refEntry, _ *driver.Grant) { e.Hold = before.Hold })
 	}},
 
 	{"a lease is reported lost before its time", "LOSS-001", func(m *mutant) {
@@ -455,29 +480,26 @@ var mutants = []struct {
 		}
 	}},
 
-	{"a hold is passed on for ever", "WAIT-007", func(m *mutant) {
-		m.passedOn(func(e *refEntry, _ refEntry, _ *driver.Grant) { e.passes = 1 })
+	{"a hold is handed off for ever", "WAIT-007", func(m *mutant) {
+		m.handedOff(func(e *refEntry, _ refEntry, _ *driver.Grant) { e.passes = 1 })
 	}},
 	{"at the end of a turn the key stays taken", "WAIT-007", func(m *mutant) {
-		pass := m.pass
-		m.pass = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+		handOff := m.handOff
+		m.handOff = func(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 			over := false
 			m.locked(func() { e, ok := m.live(h.Key); over = ok && e.Owner == h.Owner && e.passes == refTurn })
 			if over {
-				return driver.Grant{}, nil
+				return driver.Handed{}, driver.ErrYielded
 			}
-			return pass(ctx, h, r)
+			return handOff(ctx, h, r)
 		}
 	}},
 
-	{"a session ends after a minute", "CTX-002", func(m *mutant) {
+	{"a session is renewed for a minute", "CTX-002", func(m *mutant) {
 		m.granted(func(r driver.Request, _ *driver.Grant) {
-			m.locked(func() {
-				if e := m.m[r.Key]; r.TTL == 0 {
-					e.until = m.now().Add(time.Minute)
-					m.m[r.Key] = e
-				}
-			})
+			if r.Session() {
+				time.AfterFunc(time.Minute, func() { m.forgetHolder(driver.Holder{Key: r.Key, Owner: r.Owner}) })
+			}
 		})
 	}},
 	{"Release needs the token", "CTX-004", func(m *mutant) {
@@ -516,7 +538,9 @@ var mutants = []struct {
 		})
 	}},
 
-	{"a closed backend goes on", "CLO-001", func(m *mutant) { m.close = func(context.Context) error { return nil } }},
+	{"a closed backend goes on", "CLO-001", func(m *mutant) {
+		m.close = func(context.Context) error { m.stopKeeping(); return nil }
+	}},
 	{"Close leaves a goroutine", "CLO-004", func(m *mutant) {
 		quit := make(chan struct{})
 		go func() {
@@ -656,7 +680,10 @@ func (f lossFilter) Lost(cause error) {
 
 func mutate(alter func(*mutant)) func(*reference) driver.Backend {
 	return func(b *reference) driver.Backend {
-		m := &mutant{b, b.Acquire, b.Extend, b.Release, b.Pass, b.Close, b.Notify, b.Capabilities, 0}
+		m := &mutant{
+			reference: b, acquire: b.Acquire, extend: b.Extend, release: b.Release, handOff: b.HandOff, all: b.AcquireAll, close: b.Close,
+			notify: b.Notify, caps: b.Capabilities, inspect: b.Inspect, ping: b.Ping, list: b.List, brk: b.Break,
+		}
 		if alter != nil {
 			alter(m)
 		}

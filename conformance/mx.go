@@ -7,20 +7,25 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 )
 
 var mxCases = []Case{
-	{ID: "MX-001", Kinds: both, CoreLoop: true, fn: oneHold, Parts: passed(passedExclusive), Clause: "one live hold per key at any instant"},
+	{ID: "MX-001", Kinds: both, CoreLoop: true, fn: oneHold, Parts: []Part{
+		{Name: "refused", fn: refusedAcquire},
+		{Name: "race", fn: acquireRace},
+		passed(passedExclusive)[0],
+	}, Clause: "one live hold per key at any instant"},
 	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Clause: "different keys never wait for each other"},
-	{ID: "MX-003", Kinds: both, fn: notReentrant, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
+	{ID: "MX-003", Kinds: both, fn: notReentrant, Parts: []Part{{Name: "siblings", fn: siblings}}, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
 	{ID: "MX-004", Kinds: both, CoreLoop: true, fn: kindsExclude, Clause: "a lease and a session on one key exclude each other"},
 }
 
 func oneHold(c *trial) {
 	a, b := c.client(), c.client()
 
-	key := c.key("plain")
+	key := c.Key("plain")
 	h := a.mustTry(key, c.hold()...)
 	b.mustHeld(key, c.hold()...)
 	h.mustLive(b, a)
@@ -31,24 +36,24 @@ func oneHold(c *trial) {
 
 	ttl := func(*rand.Rand) time.Duration { return 0 }
 	if c.leaf.kind == Lease {
-		unit := c.unit() / 4
+		unit := c.Unit() / 4
 		ttl = func(r *rand.Rand) time.Duration { return unit/2 + time.Duration(r.Int64N(int64(unit))) }
 	}
 	log := c.hammer(hammer{
-		clients: []*client{a, b}, keys: []string{c.key("x"), c.key("y"), c.key("z")},
-		rounds: c.rounds(40, 10), ttl: ttl, stay: c.granularity() / 2, lapse: true,
+		clients: []*client{a, b}, keys: []string{c.Key("x"), c.Key("y"), c.Key("z")},
+		rounds: c.Rounds(40, 10), ttl: ttl, stay: c.Granularity() / 2, lapse: true,
 	}, 12)
 	c.checkSpans(log)
 
 	// And both kinds at once, on one key.
 	log = c.hammer(hammer{
-		clients: []*client{a, b}, keys: []string{c.key("mixed")},
-		rounds: c.rounds(30, 5), stay: c.granularity() / 4,
+		clients: []*client{a, b}, keys: []string{c.Key("mixed")},
+		rounds: c.Rounds(30, 5), stay: c.Granularity() / 4,
 		ttl: func(r *rand.Rand) time.Duration {
 			if r.IntN(2) == 0 {
 				return 0
 			}
-			return c.unit()
+			return c.Unit()
 		},
 	}, 8)
 	c.checkSpans(log)
@@ -56,28 +61,28 @@ func oneHold(c *trial) {
 
 func keysApart(c *trial) {
 	a, b := c.client(), c.client()
-	held := a.mustTry(c.key("held"), c.hold()...)
+	held := a.mustTry(c.Key("held"), c.hold()...)
 	// Whoever waits for one key must not stand in the way of another.
 	var waiting []*pending
 	for _, cl := range []*client{a, b} {
-		waiting = append(waiting, cl.goLock(held.Key(), append(c.hold(), c.polling())...))
+		waiting = append(waiting, cl.goLock(held.Key(), append(c.hold(), c.Polling())...))
 	}
-	c.settle()
+	c.Settle()
 
 	const n = 64
-	c.together(n, func(i int) {
+	c.Together(n, func(i int) {
 		cl := []*client{a, b}[i%2]
-		ctx, cancel := context.WithTimeout(c.ctx, c.limit())
+		ctx, cancel := context.WithTimeout(c.Ctx, c.Limit())
 		defer cancel()
 		began := time.Now()
-		h, err := cl.lock(ctx, c.key(fmt.Sprint("free ", i)), append(c.hold(), c.polling())...)
-		c.ok(err, "Lock of a key that nobody holds, while another key is held and waited for,")
+		h, err := cl.lock(ctx, c.Key(fmt.Sprint("free ", i)), append(c.hold(), c.Polling())...)
+		c.OK(err, "Lock of a key that nobody holds, while another key is held and waited for,")
 		late := time.Since(began)
-		c.check(late <= c.limit(), "the Lock of a free key does not wait", "it took %s", late)
+		c.Check(late <= c.Limit(), "the Lock of a free key does not wait", "it took %s", late)
 		h.mustLive()
 	})
 	for _, p := range waiting {
-		c.must(!isClosed(p.done), "who waits for a key that is held goes on waiting", "Lock returned: %v", p.outcome())
+		c.Must(!harness.IsClosed(p.done), "who waits for a key that is held goes on waiting", "Lock returned: %v", p.outcome())
 	}
 	held.mustLive()
 	held.mustUnlock()
@@ -87,26 +92,26 @@ func keysApart(c *trial) {
 		first = waiting[1]
 		waiting[1] = waiting[0]
 	case <-waiting[0].done:
-	case <-c.ctx.Done():
-	case <-time.After(c.limit()):
-		c.fatal("one of those who wait gets the key after its release", "neither does")
+	case <-c.Ctx.Done():
+	case <-time.After(c.Limit()):
+		c.Fatal("one of those who wait gets the key after its release", "neither does")
 	}
-	first.granted(c.limit(), "the release").mustUnlock()
-	waiting[1].granted(c.limit(), "the second release").mustUnlock()
+	first.granted(c.Limit(), "the release").mustUnlock()
+	waiting[1].granted(c.Limit(), "the second release").mustUnlock()
 }
 
 func notReentrant(c *trial) {
 	a := c.client()
-	key := c.key("k")
+	key := c.Key("k")
 	h := a.mustTry(key, c.hold()...)
 	a.mustHeld(key, c.hold()...)
 	a.mustHeld(key, locker.WithTTL(far))
 	a.mustHeld(key, locker.WithSession())
 
 	// Lock waits for its own process's hold as for anybody's.
-	_, err := a.lock(c.ctxFor(c.unit()), key, c.hold()...)
-	c.is(err, locker.ErrHeld, "a second Lock by the same process, given up,")
-	c.must(errors.Is(err, context.DeadlineExceeded), "a second Lock by the same process waits until its ctx ends", "%v", err)
+	_, err := a.lock(c.CtxFor(c.Unit()), key, c.hold()...)
+	c.Is(err, locker.ErrHeld, "a second Lock by the same process, given up,")
+	c.Claim("CTX-003").Must(errors.Is(err, context.DeadlineExceeded), "a second Lock by the same process waits until its ctx ends", "%v", err)
 
 	h.mustLive(a)
 	h.mustUnlock()
@@ -116,7 +121,7 @@ func notReentrant(c *trial) {
 // kindsExclude holds the case's kind and asks for the other one.
 func kindsExclude(c *trial) {
 	a, b := c.client(), c.client()
-	key := c.key("k")
+	key := c.Key("k")
 	mine, other := []locker.Option{locker.WithTTL(far)}, []locker.Option{locker.WithSession()}
 	if c.leaf.kind == Session {
 		mine, other = other, mine
@@ -125,13 +130,16 @@ func kindsExclude(c *trial) {
 		h := a.mustTry(key, mine...)
 		b.mustHeld(key, other...)
 		a.mustHeld(key, other...)
-		p := b.goLock(key, append(other, c.polling())...)
-		c.settle()
-		c.must(!isClosed(p.done), "the other kind waits while the key is held", "Lock returned: %v", p.outcome())
+		p := b.goLock(key, append(other, c.Polling())...)
+		c.Settle()
+		c.Must(!harness.IsClosed(p.done), "the other kind waits while the key is held", "Lock returned: %v", p.outcome())
+		h.mustLive(b)
+		late := c.client() // to open a client does nothing to what is held
+		late.mustHeld(key, mine...)
 		h.mustLive(b)
 		h.mustUnlock()
-		got := p.granted(c.handOver(), "the release of the other kind")
-		c.must(got.Session() != h.Session(), "Session tells the kinds apart", "%v for both", got.Session())
+		got := p.granted(c.HandOver(), "the release of the other kind")
+		c.Must(got.Session() != h.Session(), "Session tells the kinds apart", "%v for both", got.Session())
 		a.mustHeld(key, mine...)
 		a.mustHeld(key, other...)
 		got.mustUnlock()

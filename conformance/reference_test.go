@@ -4,9 +4,11 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -15,24 +17,39 @@ import (
 type refStore struct {
 	now func() time.Time
 
-	mu    sync.Mutex
-	m     map[string]refEntry
-	token uint64
-	wiped bool
-	wakes hub
+	mu          sync.Mutex
+	m           map[string]refEntry
+	token       uint64
+	wiped       bool
+	broke       map[driver.Owner]bool // whose holds were broken
+	clockTokens bool                  // broken: a clock takes part in a token, and is trusted
+	wakes       harness.Hub
+
+	// For mutants that several clients make up together.
+	silence, wakened atomic.Int64
 }
 
 type refEntry struct {
 	driver.Request
 	token  uint64
-	until  time.Time // zero: a session
-	passes int       // how often it has been passed on since it was acquired
+	until  time.Time // zero: without end
+	since  time.Time
+	passes int // how often it has been passed on since it was acquired
 }
 
 // refTurn is how often a hold goes from hand to hand until others get their turn.
 const refTurn = 16
 
 func newRefStore() *refStore { return &refStore{now: time.Now, m: map[string]refEntry{}} }
+
+// mint is the next token.
+func (s *refStore) mint() uint64 {
+	s.token++
+	if s.clockTokens {
+		return s.token + uint64(s.now().UnixMicro())
+	}
+	return s.token
+}
 
 // live is the present holder of key.
 func (s *refStore) live(key string) (refEntry, bool) {
@@ -53,7 +70,7 @@ func (s *refStore) remove(key string) {
 	if ok {
 		e.Hold.Lost(driver.ErrLost)
 	}
-	s.wakes.wake(key)
+	s.wakes.Wake(key)
 }
 
 // reference is one client.
@@ -61,11 +78,18 @@ type reference struct {
 	*refStore
 	mu     sync.Mutex
 	closed bool
+	keeper // of its sessions
 }
 
 var (
-	_ driver.Notifier = (*reference)(nil)
-	_ driver.Passer   = (*reference)(nil)
+	_ driver.Notifier     = (*reference)(nil)
+	_ driver.Handoff      = (*reference)(nil)
+	_ driver.Together     = (*reference)(nil)
+	_ driver.Inspector    = (*reference)(nil)
+	_ driver.Pinger       = (*reference)(nil)
+	_ driver.SessionClock = (*reference)(nil)
+	_ driver.Lister       = (*reference)(nil)
+	_ driver.Breaker      = (*reference)(nil)
 )
 
 func (b *reference) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -74,20 +98,48 @@ func (b *reference) Acquire(ctx context.Context, r driver.Request) (driver.Grant
 	}
 	b.refStore.mu.Lock()
 	defer b.refStore.mu.Unlock()
+	return b.grant(r)
+}
+
+// AcquireAll looks at all keys before it takes one.
+func (b *reference) AcquireAll(ctx context.Context, rs []driver.Request) ([]driver.Grant, int, error) {
+	if err := b.ready(ctx); err != nil {
+		return nil, -1, err
+	}
+	b.refStore.mu.Lock()
+	defer b.refStore.mu.Unlock()
+	for i, r := range rs {
+		if e, ok := b.live(r.Key); ok && e.Owner != r.Owner {
+			_, err := b.grant(r)
+			return nil, i, err
+		}
+	}
+	grants := make([]driver.Grant, len(rs))
+	for i, r := range rs {
+		grants[i], _ = b.grant(r)
+	}
+	return grants, -1, nil
+}
+
+// grant is Acquire under the store's mutex.
+func (b *reference) grant(r driver.Request) (driver.Grant, error) {
+	sent := time.Now()
 	e, ok := b.live(r.Key)
 	switch {
-	case ok && e.Owner != r.Owner && e.until.IsZero():
+	case ok && e.Owner != r.Owner && e.Session():
 		return driver.Grant{}, driver.ErrHeld
 	case ok && e.Owner != r.Owner:
 		return driver.Grant{}, driver.Held(e.until.Sub(b.now()))
 	case !ok:
-		b.token++
-		e.token = b.token
+		e.token, e.since = b.mint(), b.now()
 	}
 	e.Request = r
-	if e.until = (time.Time{}); r.TTL > 0 {
-		e.until = b.now().Add(r.TTL)
+	life := r.TTL
+	if r.Session() {
+		life = b.validity
+		b.keep(r, sent)
 	}
+	e.until = b.now().Add(life)
 	b.m[r.Key] = e
 	return driver.Grant{Token: e.token, TTL: r.TTL}, nil
 }
@@ -96,11 +148,12 @@ func (b *reference) Extend(ctx context.Context, h driver.Holder, ttl time.Durati
 	if err := b.ready(ctx); err != nil {
 		return driver.Grant{}, err
 	}
+	defer b.wakes.Wake(h.Key) // it may be to less
 	b.refStore.mu.Lock()
 	defer b.refStore.mu.Unlock()
 	e, ok := b.live(h.Key)
 	if !ok || e.Owner != h.Owner {
-		return driver.Grant{}, driver.ErrLost
+		return driver.Grant{}, b.lost(h.Owner)
 	}
 	e.until = b.now().Add(ttl)
 	b.m[h.Key] = e
@@ -108,56 +161,70 @@ func (b *reference) Extend(ctx context.Context, h driver.Holder, ttl time.Durati
 }
 
 func (b *reference) Release(ctx context.Context, h driver.Holder) error {
+	if !b.broken.forgetsLast {
+		b.forgetHolder(h)
+	}
 	if err := b.ready(ctx); err != nil {
 		return err
 	}
+	b.forgetHolder(h)
 	b.refStore.mu.Lock()
 	e, ok := b.live(h.Key)
 	if ok = ok && e.Owner == h.Owner; ok {
 		delete(b.m, h.Key)
 	}
+	why := b.lost(h.Owner)
 	b.refStore.mu.Unlock()
 	if !ok {
-		return driver.ErrLost
+		return why
 	}
-	b.wakes.wake(h.Key)
+	b.wakes.Wake(h.Key)
 	return nil
 }
 
-// Pass leaves the first owner's name in the store, as one does who need not tell it of each
+// HandOff leaves the first owner's name in the store, as one does who need not tell it of each
 // pass.
-func (b *reference) Pass(ctx context.Context, h driver.Holder, r driver.Request) (driver.Grant, error) {
+func (b *reference) HandOff(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 	if err := b.ready(ctx); err != nil {
-		return driver.Grant{}, err
+		return driver.Handed{}, err
 	}
 	b.refStore.mu.Lock()
 	e, ok := b.live(h.Key)
 	if !ok || e.Owner != h.Owner || e.passes == refTurn {
 		b.refStore.mu.Unlock()
-		return driver.Grant{}, b.Release(ctx, h)
+		return driver.Handed{}, yielded(b.Release(ctx, h))
 	}
 	defer b.refStore.mu.Unlock()
-	b.token++
-	e.Request, e.token, e.until = r, b.token, b.now().Add(r.TTL)
+	e.Request, e.token, e.since, e.until = r, b.mint(), b.now(), b.now().Add(r.TTL)
 	e.Owner = h.Owner
 	e.passes++
 	b.m[h.Key] = e
-	return driver.Grant{Token: e.token, TTL: r.TTL, Owner: h.Owner}, nil
+	return driver.Handed{Grant: driver.Grant{Token: e.token, TTL: r.TTL}, Owner: h.Owner}, nil
 }
 
-func (b *reference) Notify(key string, wake func()) (stop func()) { return b.wakes.notify(key, wake) }
+// yielded is what HandOff returns after a release that ended with err.
+func yielded(err error) error {
+	if err == nil {
+		return driver.ErrYielded
+	}
+	return err
+}
+
+func (b *reference) Notify(key string, wake func()) (stop func()) { return b.wakes.Notify(key, wake) }
 
 func (b *reference) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Name: "reference", Granularity: 2 * time.Millisecond,
-		Has: driver.NewSet(driver.PromptLoss, driver.LeaseOutlivesProcess, driver.TokensSurviveRestart, driver.TokensSurviveDataLoss),
+		Name: "reference", Granularity: 2 * time.Millisecond, SessionValidity: b.validity,
+		Has: driver.NewSet(driver.PromptLoss, driver.LeaseOutlivesProcess, driver.TokensSurviveRestart, driver.TokensSurviveDataLoss,
+			driver.Notes, driver.Listing, driver.Breaking),
 	}
 }
 
 func (b *reference) Close(context.Context) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.closed = true
+	b.mu.Unlock()
+	b.stopKeeping()
 	return nil
 }
 
@@ -181,7 +248,7 @@ func refTargetAt(now func() time.Time, wrap func(*reference) driver.Backend) fun
 		s := newRefStore()
 		s.now = now
 		open := func(testing.TB) driver.Backend {
-			b := &reference{refStore: s}
+			b := newReference(s)
 			if wrap != nil {
 				return wrap(b)
 			}

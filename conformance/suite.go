@@ -3,10 +3,12 @@ package conformance
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -17,12 +19,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // SeedEnv is the environment variable that holds the seed of all random choices. Without
 // it they are different each time. The text of a failure names it.
-const SeedEnv = "LOCKSTEP_SEED"
+const SeedEnv = harness.SeedEnv
 
 // Option changes how Run works.
 type Option func(*suite)
@@ -32,10 +35,10 @@ type Option func(*suite)
 // target starts must end with it.
 func Synctest() Option { return func(s *suite) { s.virtual = true } }
 
-// Known declares that id (TTL-001, or WAIT-004/lease, or a longer path) is known to
-// fail, and why that is accepted. It still runs. It is reported as skipped with the
-// reason while it fails, and fails when it passes. A part that a case has beside what it
-// proves itself (TTL-001/lease/passed) is not meant by the case's id.
+// Known declares that id (TTL-001, or WAIT-004/lease, or a longer path) is known to fail, and why
+// that is accepted. The case still runs. While it fails it is reported as skipped, with the
+// reason; when it passes, that is a failure. A part that a case has beside its own proof
+// (TTL-001/lease/passed) is not covered by the case's id.
 func Known(id, reason string) Option {
 	return func(s *suite) { s.known = append(s.known, known{id, reason}) }
 }
@@ -46,10 +49,10 @@ func Only(ids ...string) Option {
 	return func(s *suite) { s.only = append(s.only, ids...) }
 }
 
-// Parallel runs the cases side by side, as far as go test -parallel lets them. It
-// is for stores to which a network leads: the cases mostly wait there, and go test's own
-// -parallel, the number of processors, is small for them. Run returns before they have run:
-// end what they need in a t.Cleanup, not in a defer.
+// Parallel runs the cases side by side, as far as go test -parallel lets them. It is for stores
+// that are reached through a network: the cases mostly wait there, so that the default of
+// -parallel, the number of processors, is too small. Run returns before the cases have run: end
+// what they need in a t.Cleanup, not in a defer.
 func Parallel() Option { return func(s *suite) { s.parallel = true } }
 
 // Slack multiplies every time limit by factor, for a machine that is slow or busy. A
@@ -73,9 +76,13 @@ type suite struct {
 	timeout   time.Duration
 	seed      uint64
 
+	failFast bool // go test -failfast
+
 	mu      sync.Mutex
 	passed  int
-	skipped map[string]int // by reason
+	skipped map[string][]string // clauses and parts, by reason
+	failed  map[string]bool     // clauses of which a case failed
+	broken  map[string]bool     // clauses that failures name
 }
 
 // Run proves the backend that newTarget opens, with a subtest for each clause of the
@@ -87,7 +94,7 @@ func Run(t *testing.T, newTarget func(t *testing.T) *Target, opts ...Option) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { t.Log(s.summary()) }) // after the parallel ones
-	for _, c := range Cases() {
+	for _, c := range elementaryFirst(Cases()) {
 		leaves := slices.DeleteFunc(c.leaves(), func(l leaf) bool { return !s.wants(l) })
 		if len(leaves) > 0 {
 			s.run(t, c.ID, leaves, 1)
@@ -96,7 +103,10 @@ func Run(t *testing.T, newTarget func(t *testing.T) *Target, opts ...Option) {
 }
 
 func newSuite(newTarget func(*testing.T) *Target, opts []Option) (*suite, error) {
-	s := &suite{newTarget: newTarget, slack: 1, seed: rand.Uint64(), skipped: map[string]int{}}
+	s := &suite{newTarget: newTarget, slack: 1, seed: rand.Uint64(), skipped: map[string][]string{}, failed: map[string]bool{}, broken: map[string]bool{}}
+	if f := flag.Lookup("test.failfast"); f != nil {
+		s.failFast = f.Value.String() == "true"
+	}
 	for _, o := range opts {
 		o(s)
 	}
@@ -181,6 +191,9 @@ func (s *suite) runLeaf(t *testing.T, l leaf, parts ...leaf) {
 	if s.parallel {
 		t.Parallel()
 	}
+	if s.followsFailure(l) {
+		t.Skip(afterFailure)
+	}
 	r := s.execute(t, l)
 	if r.waits && l.CoreLoop && !l.coreLoop {
 		l.coreLoop = true
@@ -192,6 +205,25 @@ func (s *suite) runLeaf(t *testing.T, l leaf, parts ...leaf) {
 	}
 	s.report(t, l, r)
 }
+
+// followsFailure says whether l need not run: with -failfast the first clause that is broken, in
+// reading order, is all that is asked for. go test itself stops before the next subtest begins,
+// by when Parallel has begun them all.
+func (s *suite) followsFailure(l leaf) bool {
+	if !s.failFast {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.failed {
+		if before(id, l.ID) {
+			return true
+		}
+	}
+	return false
+}
+
+const afterFailure = "an earlier clause is broken, and go test runs with -failfast"
 
 // report turns the result of a trial into that of the subtest.
 func (s *suite) report(t *testing.T, l leaf, r result) {
@@ -207,18 +239,26 @@ func (s *suite) report(t *testing.T, l leaf, r result) {
 		t.Log(log)
 	}
 	if fail != "" {
+		s.mu.Lock()
+		s.failed[l.ID] = true
+		s.broken[namedBy(l.ID, fail)] = true
+		s.mu.Unlock()
 		t.Fatal(fail)
 	}
 	s.mu.Lock()
 	if skip == "" {
 		s.passed++
 	} else {
-		s.skipped[skip]++
+		s.skipped[skip] = append(s.skipped[skip], l.clauseAndPart())
 	}
 	s.mu.Unlock()
 	if skip != "" {
 		t.Skip(skip)
 	}
+}
+
+func (s *suite) isKnown(l leaf) bool {
+	return slices.ContainsFunc(s.known, func(k known) bool { return l.matches(k.id) })
 }
 
 // verdict is what a result means, given what is known. At most one of skip and fail is not
@@ -235,9 +275,30 @@ func (s *suite) verdict(l leaf, r result) (log, skip, fail string) {
 		if failures == "" {
 			return "", "", fmt.Sprintf("%s passes, but is declared with Known(%q, %q): take the declaration away", l.path(), k.id, k.reason)
 		}
-		return failures, "known to fail: " + k.reason, ""
+		return failures, knownToFail + k.reason, ""
 	}
 	return "", "", failures
+}
+
+// namedBy is the clause that the text of a failure names first: the case's own, or another that
+// it met on its way.
+func namedBy(id, text string) string {
+	if named := clauseLine.FindStringSubmatch(text); named != nil {
+		return named[1]
+	}
+	return id
+}
+
+var clauseLine = regexp.MustCompile(`(?m)^([A-Z]+-\d{3}): `)
+
+// sentence is what a clause requires.
+func sentence(id string) string {
+	for _, c := range Cases() {
+		if c.ID == id {
+			return c.Clause
+		}
+	}
+	return ""
 }
 
 // summary says at the end what did not run, so that nobody takes it for proven.
@@ -246,13 +307,29 @@ func (s *suite) summary() string {
 	defer s.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "conformance: %d passed, seed %d", s.passed, s.seed)
+	if n := len(s.broken); n > 1 {
+		for _, c := range elementaryFirst(Cases()) {
+			if s.broken[c.ID] {
+				fmt.Fprintf(&b, "\n  %d clauses are broken; begin with %s (%s): the others may follow from it", n, c.ID, c.Clause)
+				break
+			}
+		}
+	}
 	for _, why := range slices.Sorted(mapKeys(s.skipped)) {
-		fmt.Fprintf(&b, "\n  %d skipped: %s", s.skipped[why], why)
+		what := "NOT PROVEN"
+		if strings.HasPrefix(why, knownToFail) {
+			what = "ACCEPTED"
+		}
+		which := slices.Clone(s.skipped[why])
+		slices.Sort(which)
+		fmt.Fprintf(&b, "\n  %s, %s: %s", what, why, strings.Join(slices.Compact(which), " "))
 	}
 	return b.String()
 }
 
-func mapKeys(m map[string]int) func(func(string) bool) {
+const knownToFail = "known to fail: "
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		for k := range m {
 			if !yield(k) {
@@ -285,7 +362,8 @@ func (s *suite) execute(t *testing.T, l leaf) result {
 			// The runtime panics when goroutines of a bubble stay blocked for ever. That is
 			// a leak of this case and no reason to end the others.
 			if p := recover(); p != nil {
-				r.failures = append(r.failures, fmt.Sprintf("%s: %s\n  got    %v\n%s", l.ID, l.Clause, p, indent(labelled(t.Name()), "    ")))
+				const id = "CLO-004"
+				r.failures = append(r.failures, fmt.Sprintf("%s: %s\n  got    %v\n  in     a case of %s\n%s", id, sentence(id), p, l.ID, harness.Indent(harness.Labelled(t.Name()), "    ")))
 			}
 		}()
 		synctest.Test(t, func(t *testing.T) { r = s.trial(t, l) })
@@ -299,7 +377,7 @@ func (s *suite) execute(t *testing.T, l leaf) result {
 		// the watchdog within the bubble sleeps too.
 		return result{ran: true, failures: []string{fmt.Sprintf(
 			"%s: %s\n  want   the case ends\n  got    it hangs: after %s a goroutine of the bubble is still running, or waits for a mutex\n%s",
-			l.ID, l.Clause, limit, indent(allStacks(), "    "))}}
+			l.ID, l.Clause, limit, harness.Indent(allStacks(), "    "))}}
 	}
 }
 
@@ -309,7 +387,7 @@ func (s *suite) trial(t *testing.T, l leaf) (r result) {
 	// All that is started from here on carries the name of the subtest, so that what is
 	// left of it can be told from what is not of it.
 	defer pprof.SetGoroutineLabels(context.Background())
-	label(t.Name())
+	harness.Label(t.Name())
 
 	target := s.newTarget(t)
 	r.ran = true
@@ -322,29 +400,29 @@ func (s *suite) trial(t *testing.T, l leaf) (r result) {
 		return r
 	}
 	_, r.waits = driver.As[driver.Waiter](target.Backend)
-	c := newTrial(t, s, l, target)
+	c := &trial{leaf: l, target: target, Trial: harness.New(t, harness.Setup{
+		ID: l.ID, ClauseOf: sentence, CoreLoop: l.coreLoop, Tampers: l.tampers, Known: s.isKnown(l),
+		Virtual: s.virtual, Slack: s.slack, Timeout: s.timeout, Seed: s.seed, Random: s.seedOf(t.Name()),
+		Backend: target.Backend, Peer: target.Peer, Advance: target.Advance,
+	})}
 	for _, n := range l.needs {
 		if !n.met(target) {
 			r.skipped = n.why
 		}
 	}
 	if r.skipped == "" {
-		c.run()
+		c.Run(func() { l.fn(c) })
 	}
-	c.finish()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r.failures = slices.Clone(c.failures)
-	if c.tampered {
-		if r.failures = c.trusted; len(r.failures) > 0 {
-			return r
-		}
+	c.Finish()
+	came := c.Result()
+	if came.Tampered && len(came.Failures) == 0 {
 		l.tampers = true
 		return s.trial(t, l)
 	}
-	r.notes = slices.Clone(c.notes)
-	if c.skipped != "" {
-		r.skipped = c.skipped
+	r.failures = came.Failures
+	if !came.Tampered {
+		r.notes = came.Notes
+		r.skipped = cmp.Or(came.Skipped, r.skipped)
 	}
 	return r
 }
@@ -360,8 +438,4 @@ func (s *suite) seedOf(name string) uint64 {
 func allStacks() string {
 	buf := make([]byte, 256<<10)
 	return string(buf[:runtime.Stack(buf, true)])
-}
-
-func indent(text, by string) string {
-	return by + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+by)
 }

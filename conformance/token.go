@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -17,6 +18,8 @@ var tokenCases = []Case{
 		{Name: "release", fn: tokenRelease},
 		{Name: "expiry", fn: tokenExpiry},
 		{Name: "loss", Needs: []Need{needsDelete}, fn: tokenLoss},
+		{Name: "process", Needs: []Need{needsProcess}, fn: tokensOfProcesses},
+		{Name: "clock", Needs: []Need{needsSkew}, fn: tokenClock},
 		passed(passedTokens)[0],
 	}},
 	{ID: "TOK-002", fn: tokenKept, Parts: passed(passedTokenKept), Clause: "Extend keeps it, and so does a repetition of the attempt by the present owner"},
@@ -42,7 +45,7 @@ func (c *trial) rising() *rising { return &rising{c, map[string]uint64{}} }
 
 func (r *rising) grant(h *hold, after string) *hold {
 	last := r.last[h.Key()]
-	r.c.must(h.Token() > last, fmt.Sprintf("a grant of %s after %s has a token above %d", r.c.short(h.Key()), after, last), "%d", h.Token())
+	r.c.Must(h.Token() > last, fmt.Sprintf("a grant of %s after %s has a token above %d", r.c.Short(h.Key()), after, last), "%d", h.Token())
 	r.last[h.Key()] = h.Token()
 	return h
 }
@@ -50,7 +53,7 @@ func (r *rising) grant(h *hold, after string) *hold {
 func tokenRelease(c *trial) {
 	a, b := c.client(), c.client()
 	tokens := c.rising()
-	keys := []string{c.key("x"), c.key("y")}
+	keys := []string{c.Key("x"), c.Key("y")}
 	kinds := [][]locker.Option{c.hold(), {locker.WithTTL(far)}, {locker.WithSession()}}
 	for i := range 12 {
 		for _, key := range keys {
@@ -65,28 +68,28 @@ func tokenRelease(c *trial) {
 
 	// A waiter gets a newer token too, from the hand of the holder.
 	h := tokens.grant(a.mustTry(keys[0], c.hold()...), "a release")
-	p, q := b.goLock(keys[0], append(c.hold(), c.polling())...), a.goLock(keys[0], append(c.hold(), c.polling())...)
-	c.settle()
+	p, q := b.goLock(keys[0], append(c.hold(), c.Polling())...), a.goLock(keys[0], append(c.hold(), c.Polling())...)
+	c.Settle()
 	h.mustUnlock()
 	select {
 	case <-p.done:
 	case <-q.done:
 		p, q = q, p
-	case <-time.After(c.limit()):
-		c.fatal("one of those who wait gets the key", "neither does")
-	case <-c.ctx.Done():
+	case <-time.After(c.Limit()):
+		c.Fatal("one of those who wait gets the key", "neither does")
+	case <-c.Ctx.Done():
 		return
 	}
-	tokens.grant(p.granted(c.limit(), "the release"), "a hand-over").mustUnlock()
-	tokens.grant(q.granted(c.limit(), "the release"), "a hand-over").mustUnlock()
+	tokens.grant(p.granted(c.Limit(), "the release"), "a hand-over").mustUnlock()
+	tokens.grant(q.granted(c.Limit(), "the release"), "a hand-over").mustUnlock()
 
 	// Also through the end of a client, and from a new one.
 	tokens.grant(a.mustTry(keys[1], c.hold()...), "a release")
-	c.ok(a.l.Close(c.ctxFor(c.limit())), "Close")
+	c.OK(a.l.Close(c.CtxFor(c.Limit())), "Close")
 	last := c.client()
 	tokens.grant(last.mustTry(keys[1], c.hold()...), "the Close of the holder's client").mustUnlock()
-	c.ok(b.l.Close(c.ctxFor(c.limit())), "Close")
-	c.ok(last.l.Close(c.ctxFor(c.limit())), "Close")
+	c.OK(b.l.Close(c.CtxFor(c.Limit())), "Close")
+	c.OK(last.l.Close(c.CtxFor(c.Limit())), "Close")
 	// Nobody has the store open now.
 	tokens.grant(c.client().mustTry(keys[1], c.hold()...), "the Close of all clients").mustUnlock()
 }
@@ -95,103 +98,144 @@ func tokenRelease(c *trial) {
 func tokenExpiry(c *trial) {
 	a, b := c.client(), c.client()
 	tokens := c.rising()
-	key := c.key("k")
+	key := c.Key("k")
 	for i, next := range []*client{b, a, b} {
-		h := a.mustTry(key, locker.WithTTL(c.unit()))
+		h := a.mustTry(key, locker.WithTTL(c.Unit()))
 		tokens.grant(h, "a release")
 		if i == 1 { // somebody waits for it, or comes when it is over
-			tokens.grant(next.goLock(key, append(c.hold(), c.polling())...).granted(c.limit(), "the end of the ttl"), "an expiry").mustUnlock()
+			tokens.grant(next.goLock(key, append(c.hold(), c.Polling())...).granted(c.Limit(), "the end of the ttl"), "an expiry").mustUnlock()
 			continue
 		}
-		c.sleep(c.unit() + c.granularity())
+		c.Sleep(c.Unit() + c.Granularity())
 		tokens.grant(next.mustTry(key, c.hold()...), "an expiry").mustUnlock()
 	}
 
 	// The same owner again, after its own hold has expired, is a new grant.
 	d := c.driver()
-	r := driver.Request{Key: key, Owner: c.owner(), TTL: c.unit(), Hold: newRecorder()}
-	g1, err := d.Acquire(c.ctxFor(c.limit()), r)
-	c.ok(err, "the driver's Acquire")
-	c.must(g1.Token > tokens.last[key], "the token rises", "%d after %d", g1.Token, tokens.last[key])
-	c.sleep(c.unit() + c.granularity())
+	r := driver.Request{Key: key, Owner: c.Owner(), TTL: c.Unit(), Hold: newRecorder()}
+	g1, err := d.Acquire(c.CtxFor(c.Limit()), r)
+	c.OK(err, "the driver's Acquire")
+	c.Must(g1.Token > tokens.last[key], "the token rises", "%d after %d", g1.Token, tokens.last[key])
+	c.Sleep(c.Unit() + c.Granularity())
 	tokens.last[key] = g1.Token
 	between := tokens.grant(b.mustTry(key, c.hold()...), "an expiry")
 	between.mustUnlock()
 	r.TTL = far
-	g2, err := d.Acquire(c.ctxFor(c.limit()), r)
-	c.ok(err, "the driver's Acquire by an owner whose earlier hold has expired")
-	c.must(g2.Token > between.Token(), "the token rises", "%d after %d", g2.Token, between.Token())
+	g2, err := d.Acquire(c.CtxFor(c.Limit()), r)
+	c.OK(err, "the driver's Acquire by an owner whose earlier hold has expired")
+	c.Must(g2.Token > between.Token(), "the token rises", "%d after %d", g2.Token, between.Token())
 }
 
 func tokenLoss(c *trial) {
 	a, b := c.client(), c.client()
 	tokens := c.rising()
-	key := c.key("k")
+	key := c.Key("k")
 	for range 3 {
 		h := tokens.grant(a.mustTry(key, c.hold()...), "a deletion")
-		c.target.Delete(c.t, key)
-		c.hist.add("   (an administrator deletes %s)", c.short(key))
-		got := tokens.grant(b.mustTry(key, c.hold()...), "a deletion")
+		c.target.Delete(c.T, key)
+		c.Hist.Add("   (an administrator deletes %s)", c.Short(key))
+		got, err := b.try(key, c.hold()...)
+		c.Claim("LOSS-003").Must(!errors.Is(err, locker.ErrLost), "the next holder is not told of the loss of the one before", "%v", err)
+		c.OK(err, "TryLock of what was deleted")
+		tokens.grant(got, "a deletion")
 		_ = h.unlock()
 		got.mustLive()
 		got.mustUnlock()
-		h = tokens.grant(a.mustTry(key, c.hold()...), "a deletion and a release")
-		c.target.Delete(c.t, key)
+		h, err = a.try(key, c.hold()...)
+		c.Claim("LOSS-003").Must(!errors.Is(err, locker.ErrLost), "the next holder is not told of the loss of the one before", "%v", err)
+		c.OK(err, "TryLock of what was released")
+		tokens.grant(h, "a deletion and a release")
+		c.target.Delete(c.T, key)
 		_ = h.unlock()
 	}
 }
 
+// tokenClock: the store's clock is set back between two grants, and a token may have to do with it.
+func tokenClock(c *trial) {
+	set := func(by time.Duration) {
+		c.inject().Skew(c.T, by)
+		c.Hist.Add("   (the store's clock is set to %s ahead of ours)", by)
+		off := time.Until(c.inject().Clock(c.T))
+		c.Must((off-by).Abs() < time.Second, fmt.Sprintf("the store's clock is %s ahead", by), "it is %s ahead", off)
+	}
+	set(10 * time.Second)
+	a, b := c.near(), c.near()
+	tokens := c.rising()
+	keys := []string{c.Key("x"), c.Key("y")}
+	round := func(after string) {
+		for _, cl := range []*client{a, b, a} {
+			for _, key := range keys {
+				tokens.grant(cl.mustTry(key, c.hold()...), after).mustUnlock()
+			}
+		}
+	}
+	round("a release")
+	for _, by := range []time.Duration{0, -10 * time.Second, 10 * time.Second, 5 * time.Second} {
+		set(by)
+		round("a step of the store's clock")
+	}
+	// Once more while the key is held and waited for.
+	h := tokens.grant(a.mustTry(keys[0], c.hold()...), "a release")
+	p := b.goLock(keys[0], append(c.hold(), c.Polling())...)
+	c.Settle()
+	set(-5 * time.Second)
+	h.mustUnlock()
+	tokens.grant(p.granted(c.Limit(), "the release"), "a step of the store's clock").mustUnlock()
+}
+
 func tokenKept(c *trial) {
 	a, b := c.client(), c.client()
-	key := c.key("k")
+	key := c.Key("k")
 	h := a.mustTry(key, locker.WithTTL(far))
 	token := h.Token()
 	for range 3 {
-		c.ok(h.extend(far), "Extend")
-		c.must(h.Token() == token, "Extend keeps the token", "%d became %d", token, h.Token())
+		c.OK(h.extend(far), "Extend")
+		c.Must(h.Token() == token, "Extend keeps the token", "%d became %d", token, h.Token())
 	}
 	h.mustUnlock()
-	c.must(h.Token() == token, "Unlock keeps the token", "%d became %d", token, h.Token())
+	c.Must(h.Token() == token, "Unlock keeps the token", "%d became %d", token, h.Token())
 	next := b.mustTry(key, locker.WithTTL(far))
-	c.must(next.Token() > token, "the token after an Extend is greater too", "%d after %d", next.Token(), token)
+	c.Claim("TOK-001").Must(next.Token() > token, "the token after an Extend is greater too", "%d after %d", next.Token(), token)
 	next.mustUnlock()
 
 	d := c.driver()
-	ctx := c.ctxFor(c.limit())
+	ctx := c.CtxFor(c.Limit())
 	for _, ttl := range []time.Duration{far, 0} {
-		what := kindOf(ttl)
-		r := driver.Request{Key: key, Owner: c.owner(), TTL: ttl, Hold: newRecorder()}
+		what := harness.KindOf(ttl)
+		r := driver.Request{Key: key, Owner: c.Owner(), TTL: ttl, Hold: newRecorder()}
 		g, err := d.Acquire(ctx, r)
-		c.ok(err, "the driver's Acquire (%s)", what)
+		c.OK(err, "the driver's Acquire (%s)", what)
 		for range 3 {
 			again, err := d.Acquire(ctx, r)
-			c.ok(err, "a repetition of Acquire by the present owner (%s)", what)
-			c.must(again.Token == g.Token, "a repetition of Acquire by the present owner gives the same token ("+what+")", "%d became %d", g.Token, again.Token)
+			c.Claim("FLT-001").OK(err, "a repetition of Acquire by the present owner (%s)", what)
+			c.Must(again.Token == g.Token, "a repetition of Acquire by the present owner gives the same token ("+what+")", "%d became %d", g.Token, again.Token)
 		}
 		holder := driver.Holder{Key: key, Owner: r.Owner, Token: g.Token, Session: ttl == 0}
 		if ttl > 0 {
 			e, err := d.Extend(ctx, holder, far)
-			c.ok(err, "the driver's Extend")
-			c.must(e.Token == g.Token, "the driver's Extend returns the token of the hold", "%d instead of %d", e.Token, g.Token)
+			c.OK(err, "the driver's Extend")
+			c.Must(e.Token == g.Token, "the driver's Extend returns the token of the hold", "%d instead of %d", e.Token, g.Token)
 		}
 		b.mustHeld(key)
-		c.ok(d.Release(ctx, holder), "the driver's Release")
-		b.mustTry(key).mustUnlock() // a repetition is no second hold
+		c.OK(d.Release(ctx, holder), "the driver's Release")
+		next, err := b.try(key)
+		c.Claim("FLT-001").OK(err, "TryLock of what was released once: a repetition is no second hold: it") // as by one owner
+		next.mustUnlock()
 	}
 }
 
 func tokenRange(c *trial) {
 	a, b := c.client(), c.client()
 	inRange := func(token uint64) {
-		c.must(0 < token && token <= driver.MaxToken, "0 < token ≤ 9007199254740992", "%d", token)
+		c.Must(0 < token && token <= driver.MaxToken, "0 < token ≤ 9007199254740992", "%d", token)
 	}
+	// Keys that were never held: that a release frees one is REL-001's.
 	for i := range 50 {
-		h := a.mustTry(c.key(fmt.Sprint("own ", i)), c.hold()...)
-		inRange(h.Token())
-		h.mustUnlock()
-		h = b.mustTry(c.key("shared"), c.hold()...)
-		inRange(h.Token())
-		h.mustUnlock()
+		for _, cl := range []*client{a, b} {
+			h := cl.mustTry(c.Key(fmt.Sprint(cl.name, i)), c.hold()...)
+			inRange(h.Token())
+			c.Claim("REL-001").OK(h.unlock(), "Unlock")
+		}
 	}
 }
 
@@ -199,12 +243,12 @@ func tokenRange(c *trial) {
 // grant and whatever a backend does after it.
 func tokenAtomic(c *trial) {
 	log := c.hammer(hammer{
-		clients: []*client{c.client(), c.client()}, keys: []string{c.key("k")},
-		rounds: c.rounds(60, 25), lapse: true, stay: 2 * time.Millisecond,
+		clients: []*client{c.client(), c.client()}, keys: []string{c.Key("k")},
+		rounds: c.Rounds(60, 25), lapse: true, stay: 2 * time.Millisecond,
 		ttl: func(r *rand.Rand) time.Duration { return time.Duration(1+r.IntN(3)) * time.Millisecond },
 	}, 8)
-	if c.ctx.Err() == nil && len(log.spans) == 0 {
-		c.note("no lease of 1 to 3 ms was ever in hand before it was over: this store is too far away for this part")
+	if c.Ctx.Err() == nil && len(log.spans) == 0 {
+		c.Note("no lease of 1 to 3 ms was ever in hand before it was over: this store is too far away for this part")
 		return
 	}
 	c.checkSpans(log)
@@ -212,18 +256,18 @@ func tokenAtomic(c *trial) {
 
 // tokenOvertaken is tokenAtomic for holds that end because an administrator deletes them.
 func tokenOvertaken(c *trial) {
-	key := c.key("k")
+	key := c.Key("k")
 	clients := []*client{c.client(), c.client()}
-	quit, cancel := context.WithCancel(c.ctx)
-	r := c.rand()
-	admin := c.spawn(func() {
+	quit, cancel := context.WithCancel(c.Ctx)
+	r := c.Rand()
+	admin := c.Spawn(func() {
 		for quit.Err() == nil {
-			c.target.Delete(c.t, key)
-			c.sleep(time.Duration(r.Int64N(int64(time.Millisecond))))
+			c.target.Delete(c.T, key)
+			c.Sleep(time.Duration(r.Int64N(int64(time.Millisecond))))
 		}
 	})
 	log := c.hammer(hammer{
-		clients: clients, keys: []string{key}, rounds: c.rounds(60, 25), stay: time.Millisecond, lossy: true,
+		clients: clients, keys: []string{key}, rounds: c.Rounds(60, 25), stay: time.Millisecond, lossy: true,
 		ttl: func(*rand.Rand) time.Duration { return c.ttl() },
 	}, 8)
 	cancel()
@@ -234,20 +278,20 @@ func tokenOvertaken(c *trial) {
 // capabilitiesHold: what can be seen of the declaration itself.
 func capabilitiesHold(c *trial) {
 	a := c.client()
-	_, b := c.open()
-	c.onClose(func(ctx context.Context) { _ = b.Close(ctx) })
-	first := c.caps
+	_, b := c.Open()
+	c.OnClose(func(ctx context.Context) { _ = b.Close(ctx) })
+	first := c.Caps
 	for range 3 {
 		for name, got := range map[string]driver.Capabilities{"the same backend": a.tap.Capabilities(), "another client of the store": b.Capabilities(), "the Locker": a.l.Capabilities()} {
-			c.must(got == first, "Capabilities is the same at every call", "%+v, and from %s %+v", first, name, got)
+			c.Must(got == first, "Capabilities is the same at every call", "%+v, and from %s %+v", first, name, got)
 		}
-		a.mustTry(c.key("k")).mustUnlock()
+		a.mustTry(c.Key("k")).mustUnlock()
 	}
-	c.must(first.Name != "", "Capabilities.Name says what the backend is called", "it is empty")
-	c.must(first.Granularity > 0, "Capabilities.Granularity is above 0: nothing is free in the very instant of its ttl", "%s", first.Granularity)
-	c.must(first.SessionValidity >= 0, "Capabilities.SessionValidity is not negative", "%s", first.SessionValidity)
+	c.Must(first.Name != "", "Capabilities.Name says what the backend is called", "it is empty")
+	c.Must(first.Granularity > 0, "Capabilities.Granularity is above 0: nothing is free in the very instant of its ttl", "%s", first.Granularity)
+	c.Must(first.SessionValidity >= 0, "Capabilities.SessionValidity is not negative", "%s", first.SessionValidity)
 	known := driver.NewSet(driver.All()...)
-	c.must(first.Has&^known == 0, "Capabilities.Has holds capabilities that package driver knows", "also %b", first.Has&^known)
+	c.Must(first.Has&^known == 0, "Capabilities.Has holds capabilities that package driver knows", "also %b", first.Has&^known)
 }
 
 func tokenRestart(c *trial) { c.tokenAcross("a restart of the store", c.target.Restart) }
@@ -260,22 +304,22 @@ func (c *trial) tokenAcross(what string, happens func(testing.TB)) {
 	a := c.client()
 	var keys []string
 	for i := range 10 {
-		key := c.key(fmt.Sprint(i))
+		key := c.Key(fmt.Sprint(i))
 		keys = append(keys, key)
 		for range 3 {
 			tokens.grant(a.mustTry(key), "a release").mustUnlock()
 		}
 	}
-	c.hist.add("   (%s)", what)
-	happens(c.t)
+	c.Hist.Add("   (%s)", what)
+	happens(c.T)
 	b := c.client()
-	patience := locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: max(c.granularity(), 10*time.Millisecond)})
+	patience := locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: max(c.Granularity(), 10*time.Millisecond), Jitter: locker.NoJitter})
 	for _, key := range keys {
-		h, err := b.lock(c.ctxFor(c.limit()), key, patience)
+		h, err := b.lock(c.CtxFor(c.Limit()), key, patience)
 		if errors.Is(err, locker.ErrUnavailable) {
-			c.fatal("the store answers after "+what, "%v", err)
+			c.Fatal("the store answers after "+what, "%v", err)
 		}
-		c.ok(err, "Lock after %s", what)
+		c.OK(err, "Lock after %s", what)
 		tokens.grant(h, what).mustUnlock()
 	}
 }

@@ -20,6 +20,7 @@ type queueing struct {
 	mu    sync.Mutex
 	lines map[string][]chan struct{}
 	over  chan struct{} // closed by Close
+	end   sync.Once
 
 	lifo, swallows, silent, deaf, late bool
 }
@@ -29,6 +30,15 @@ func newQueueing(b *reference) *queueing {
 }
 
 var _ driver.Waiter = (*queueing)(nil)
+
+// Extend wakes those who wait: the end that they go by may be an earlier one now.
+func (q *queueing) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	g, err := q.reference.Extend(ctx, h, ttl)
+	if err == nil {
+		q.wakes.Wake(h.Key)
+	}
+	return g, err
+}
 
 func (q *queueing) Wait(ctx context.Context, r driver.Request) (driver.Grant, error) {
 	q.refStore.mu.Lock()
@@ -121,7 +131,7 @@ func (q *queueing) leave(key string, front chan struct{}) {
 
 func (q *queueing) Close(ctx context.Context) error {
 	if !q.deaf {
-		close(q.over)
+		q.end.Do(func() { close(q.over) })
 	}
 	return q.reference.Close(ctx)
 }

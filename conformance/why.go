@@ -11,6 +11,7 @@ var reasons = map[string]string{
 	"TTL-002": "A holder that believes for longer than the store works beside the next one.",
 	"TTL-003": "A ttl that becomes 0 on the way is a lock for ever, or none at all.",
 	"TTL-004": "A client that restarts must not free what it was trusted to hold; or must say that it does.",
+	"TTL-005": "The core sleeps for that long, and operators decide by it whether to wait.",
 
 	"EXT-001": "A deadline that is not now + d surprises: the holder stops too late, or the key stays taken.",
 	"EXT-002": "Somebody else may have held the key meanwhile, and changed what the lock protects.",
@@ -22,6 +23,7 @@ var reasons = map[string]string{
 	"REL-003": "A deferred Unlock beside an explicit one is common and must be harmless, whoever has the key by then.",
 	"REL-004": "`defer lease.Unlock(ctx)` runs most often exactly when ctx has ended.",
 	"REL-005": "Otherwise a caller can only guess whether the key is free, and a lost reply costs a whole ttl.",
+	"REL-006": "Otherwise one lost reply takes a key from everybody for as long as the longest ttl that was ever asked for.",
 
 	"TOK-001": "The protected store tells an old holder from the new one by nothing else.",
 	"TOK-002": "A holder whose token changes is refused by the store that it writes to, or refuses itself.",
@@ -32,6 +34,7 @@ var reasons = map[string]string{
 	"LOSS-001": "A holder learns of its end only from here when the network is silent or the machine was busy.",
 	"LOSS-002": "What to do next differs: ask for a longer ttl, look for an administrator, or for a broken network.",
 	"LOSS-003": "Work under a lock that is gone is wasted at best; the sooner it stops, the less of it.",
+	"LOSS-005": "Two who believe that they hold one lock, in one process, and the one place that knows better says nothing.",
 	"LOSS-004": "Code under a lock mostly listens to its ctx and to nothing else.",
 
 	"WAIT-001": "Polling is slow for the waiter or costly for the store, and mostly both.",
@@ -54,11 +57,18 @@ var reasons = map[string]string{
 	"CLO-001": "A hold that is granted during the shutdown is one that nobody releases.",
 	"CLO-002": "A shutdown would wait for locks that it does not want any more.",
 	"CLO-003": "Otherwise every deployment costs the others a ttl for each lock.",
+	"CLO-005": "Services run for months; a few bytes for each key ever seen are a restart at night.",
 	"CLO-004": "Tests and servers open and close many; each leak adds up.",
 
 	"ERR-001": "Callers decide by the kind of an error, and people by its words.",
 	"ERR-002": "Taking an outage for contention waits for nobody; the other way round raises an alarm for nothing.",
+	"ERR-004": "A store that is full is asked for more, and a lock that was never taken is released for an hour, if a refusal counts as silence.",
 	"ERR-003": "Configuration is mended by people, at night, from this one line.",
+
+	"SES-001": "A session is for work whose length nobody knows; it must not end because others end, or because there are many.",
+	"SES-002": "A lock that is renewed for nobody is taken until a process ends, which may be weeks.",
+	"INS-001": "Operators break locks by what they see; a wrong owner or token breaks the wrong one.",
+	"INS-002": "Health checks decide by it whether a process gets work.",
 
 	"CONC-001": "Single cases show single orders of events; bugs live in the others.",
 	"CONC-002": "A data race makes every other promise void.",
@@ -72,4 +82,32 @@ var reasons = map[string]string{
 	"FLT-007": "Administrators do it, and the holder is the last to be asked.",
 	"FLT-008": "Connections break all the time; work need not.",
 	"FLT-009": "A process that was killed says nothing, and one that was stopped does not know that it was.",
+
+	"KEEP-001": "Work that takes longer than its lease loses the lock in the middle, and few remember to extend.",
+	"KEEP-002": "A wedged worker that is renewed for ever blocks all; one whose lease is cut short unawares is overtaken.",
+	"KEEP-003": "A process that lives is not one that works.",
+	"KEEP-004": "What must not be done again for an hour is done again when the process ends after a second.",
+
+	"ELECT-001": "Two leaders at a time is what an election exists to prevent, and what most of them have now and then.",
+	"ELECT-002": "A leader that learns late acts late; a fleet without a leader waits for nothing.",
+	"ELECT-003": "A leader that does not stop holds everybody up, or works beside the next one, and nobody knows.",
+
+	"ONCE-001": "Nobody wants the nightly mail twice, or not at all.",
+	"ONCE-002": "Clocks are seconds apart and jobs milliseconds long: who comes late finds the lock free again.",
+	"ONCE-003": "Whether a failure counts depends on the job; a slot that nobody may try again is lost.",
+	"ONCE-004": "When a value expires, all of the fleet computes it at once; when its source fails, again and again.",
+
+	"MULTI-001": "Half of the keys protects nothing, and holds up whoever needs that half.",
+	"MULTI-002": "Two callers with the same keys in another order wait for each other until somebody restarts them.",
+	"MULTI-003": "The work needs all of its keys; with one of them gone it must stop, and needs the others while it stops.",
+	"ADM-001":   "Whom to call, and what for, is the first question at night; the wrong name wakes the wrong person.",
+	"ADM-002":   "A note that is the last holder's sends people after work that is done.",
+	"ADM-003":   "What a list leaves out is looked for elsewhere; what it makes up is broken for nothing.",
+	"ADM-004":   "A store with millions of locks must not be read to its end for the first of them, nor stand still meanwhile.",
+	"ADM-005":   "Between the look and the break the lock may have gone to somebody who works.",
+	"ADM-006":   "A holder that does not hear of it works on beside the next one.",
+	"ADM-007":   "Teams share a store; nobody should see, let alone break, what is another's by a slip.",
+
+	"MULTI-004": "Keys that end one by one leave a time in which some are held and others are not.",
+	"FAM-001":   "A key made of two parts by hand collides sooner or later; a metric per key kills the metrics.",
 }

@@ -2,16 +2,19 @@ package locker
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// cleanups are the releases that the backend has not answered yet: holds whose grant
-// or release may or may not have happened. One goroutine repeats them all, so that an
-// outage under load costs no goroutine per call.
+// cleanups are the releases that the backend has not confirmed yet: of holds whose grant or
+// release had an unknown outcome, or whose release was refused. One goroutine repeats them all, so
+// that an outage under load costs no goroutine per call.
 type cleanups struct {
+	first   atomic.Int64 // first attempts under way
 	mu      sync.Mutex
 	list    []cleanup
 	running bool
@@ -29,17 +32,27 @@ const (
 	// maxFailures is how many repeats may fail until the next pause: more than one,
 	// because a part of a cluster may be well.
 	maxFailures = 8
+	// maxFirst is how many clean-ups may be attempted at once in goroutines of their own: an
+	// outage under load begins with as many as there are calls under way.
+	maxFirst = 8
 )
 
-// abandon gives a hold back in the background. It tries until the backend has given an
-// answer, or for left, which is as long as the hold can last.
-func (l *Locker) abandon(h driver.Holder, left time.Duration) {
+// abandon gives a hold back in the background. It tries until the backend has said that it is
+// free or lost, or for left, which is as long as the backend may hold the key for us.
+func (l *core) abandon(h driver.Holder, left time.Duration) {
 	if !l.background.enter() {
 		return
 	}
 	c := cleanup{h, l.now() + max(left, releaseTimeout)}
+	if l.cleanups.first.Add(1) > maxFirst {
+		l.cleanups.first.Add(-1)
+		l.cleanUpLater(c)
+		l.background.leave()
+		return
+	}
 	go func() {
 		defer l.background.leave()
+		defer l.cleanups.first.Add(-1)
 		if !l.cleanUp(c) {
 			l.cleanUpLater(c)
 		}
@@ -47,18 +60,27 @@ func (l *Locker) abandon(h driver.Holder, left time.Duration) {
 }
 
 // cleanUp makes one attempt and reports whether no other is needed.
-func (l *Locker) cleanUp(c cleanup) bool {
-	left := c.until - l.now()
-	if left <= 0 {
+func (l *core) cleanUp(c cleanup) bool {
+	if c.until <= l.now() {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), min(left, releaseTimeout))
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	err := l.backend.Release(ctx, c.h)
-	return err == nil || codeOf(err) != Unavailable
+	err := l.free(ctx, c.h)
+	// Anything else, a refusal of the server's included, may pass; a key that nobody holds
+	// and nobody frees stays for its whole ttl.
+	return err == nil || errors.Is(err, driver.ErrLost) || errors.Is(err, driver.ErrClosed)
 }
 
-func (l *Locker) cleanUpLater(c cleanup) {
+// free releases h, and has the waiters of this Locker try where nobody else tells them.
+func (l *core) free(ctx context.Context, h driver.Holder) error {
+	if l.queues != nil {
+		return l.queues.free(ctx, h)
+	}
+	return l.backend.Release(ctx, h)
+}
+
+func (l *core) cleanUpLater(c cleanup) {
 	q := &l.cleanups
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -77,10 +99,10 @@ func (l *Locker) cleanUpLater(c cleanup) {
 
 // repeatCleanups ends when nothing is left to do, or with Close, which has no time
 // for a backend that is down.
-func (l *Locker) repeatCleanups() {
+func (l *core) repeatCleanups() {
 	defer l.background.leave()
 	q := &l.cleanups
-	pause := time.NewTimer(DefaultRetry().next())
+	pause := time.NewTimer(pauseBetween())
 	defer pause.Stop()
 	for {
 		select {
@@ -105,6 +127,9 @@ func (l *Locker) repeatCleanups() {
 				l.cleanUpLater(c)
 			}
 		}
-		pause.Reset(DefaultRetry().next())
+		pause.Reset(pauseBetween())
 	}
 }
+
+// pauseBetween spreads the repeats of many processes after an outage.
+func pauseBetween() time.Duration { return DefaultRetry().next() }

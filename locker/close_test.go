@@ -50,13 +50,13 @@ func TestCloseWithWaitersAndHolds(t *testing.T) {
 					t.Error(err)
 				}
 				for range 20 {
-					wantError(t, <-waiters, locker.Closed, locker.ErrClosed)
+					wantError(t, <-waiters, locker.CodeClosed, locker.ErrClosed)
 				}
 				if d := time.Since(began); d != 0 {
 					t.Errorf("it took %s", d)
 				}
 				for i, s := range holds {
-					wantError(t, s.Err(), locker.Closed, locker.ErrClosed)
+					wantError(t, s.Err(), locker.CodeClosed, locker.ErrClosed)
 					rec.want(t, fmt.Sprint(i), "Acquired", "Released")
 				}
 				f.closed = false
@@ -79,7 +79,7 @@ func TestCloseWhenTheBackendIsGone(t *testing.T) {
 			time.Sleep(time.Second)
 			began := time.Now()
 			err := l.Close(bg)
-			wantError(t, err, locker.Unavailable, locker.ErrUnavailable)
+			wantError(t, err, locker.CodeUnavailable, locker.ErrUnavailable)
 			if !strings.Contains(err.Error(), "2 of 2 holds were not released") || time.Since(began) != 0 {
 				t.Errorf("%q after %s", err, time.Since(began))
 			}
@@ -108,11 +108,11 @@ func TestCloseWhenTheBackendIsGone(t *testing.T) {
 			}()
 			began := time.Now()
 			err := l.Close(ctx)
-			wantError(t, err, locker.Unavailable, context.DeadlineExceeded)
+			wantError(t, err, locker.CodeUnavailable, context.DeadlineExceeded)
 			if d := time.Since(began); d != 4*time.Second { // and a second for the backend's own Close to bite
 				t.Errorf("it took %s", d)
 			}
-			wantError(t, <-second, locker.Canceled, context.DeadlineExceeded)
+			wantError(t, <-second, locker.CodeCanceled, context.DeadlineExceeded)
 			stop()
 			time.Sleep(10 * time.Second)
 		})
@@ -123,8 +123,8 @@ func TestCloseWhenTheBackendIsGone(t *testing.T) {
 			s := mustLock(t, l, "a")
 			ctx, cancel := context.WithCancel(bg)
 			cancel()
-			wantError(t, l.Close(ctx), locker.Unavailable, context.Canceled)
-			wantError(t, s.Err(), locker.Closed)
+			wantError(t, l.Close(ctx), locker.CodeUnavailable, context.Canceled)
+			wantError(t, s.Err(), locker.CodeClosed)
 			if !f.closed {
 				t.Error("the backend is open")
 			}

@@ -3,46 +3,37 @@
 package locker
 
 import (
+	"math"
 	"strings"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-var _ driver.Config = (*Config)(nil)
+// config is Config with the methods that its users need not see.
+type config Config
+
+var _ driver.Config = (*config)(nil)
 
 // SetDefaults gives each field that is zero its default, and so within the objects that are
 // there.
 //
-//	namespace    app
-//	retry.delay  100ms
-func (c *Config) SetDefaults() {
+//	namespace       app
+//	retry.attempts  -1
+//	retry.delay     100ms
+func (c *config) SetDefaults() {
 	if c.Namespace == "" {
 		c.Namespace = DefaultNamespace
 	}
-	if c.Retry != nil {
-		own := *c.Retry
-		own.setDefaults()
-		c.Retry = &own
-	}
+	c.Retry.setDefaults()
 }
 
 func (c *Retry) setDefaults() {
+	if c.Attempts == 0 {
+		c.Attempts = Forever
+	}
 	if c.Delay == 0 {
 		c.Delay = DefaultDelay
 	}
-}
-
-// Reset makes c what it is where a source begins it, before that source's own values:
-//
-//	attempts  -1
-//	delay     100ms
-//	jitter    50ms
-func (c *Retry) Reset() {
-	*c = Retry{
-		Attempts: Forever,
-		Jitter:   DefaultJitter,
-	}
-	c.setDefaults()
 }
 
 // Validate says whether the values are allowed as they stand; what may be left out has its
@@ -55,10 +46,18 @@ func (c *Retry) Reset() {
 //	retry.delay     1ns to 24h
 //	retry.jitter    at least 0s; not above retry.delay
 //	driftFactor     0 to 0.5
-func (c Config) Validate() error { return c.validate("") }
+//	openWait        0s to 24h
+//	identity        at most 256 bytes
+func (c config) Validate() error { return c.validate("") }
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Config) validate(in string) error {
+func (c *config) validateType(in string) error {
+	if problem := driver.Unprintable(c.Type); problem != "" {
+		return &driver.FieldError{Field: in + "type", Problem: problem}
+	}
+	return nil
+}
+
+func (c *config) validateNamespace(in string) error {
 	if len(c.Namespace) == 0 {
 		return &driver.FieldError{Field: in + "namespace", Problem: "it is empty; leave it out for app"}
 	}
@@ -68,33 +67,94 @@ func (c *Config) validate(in string) error {
 	if strings.Contains(c.Namespace, `:`) {
 		return driver.Invalid(in+"namespace", "%v holds a colon, which separates the namespace from the key", c.Namespace)
 	}
+	if problem := driver.Unprintable(c.Namespace); problem != "" {
+		return &driver.FieldError{Field: in + "namespace", Problem: problem}
+	}
+	return nil
+}
+
+func (c *config) validateTTL(in string) error {
 	if c.TTL < 0 || c.TTL > MaxTTL {
 		return driver.Invalid(in+"ttl", "%v is not between 0s and 876000h", c.TTL)
 	}
-	if c.Retry != nil {
-		if err := c.Retry.validate(in + "retry."); err != nil {
-			return err
-		}
+	return nil
+}
+
+func (c *config) validateRetry(in string) error {
+	if err := c.Retry.validate(in + "retry."); err != nil {
+		return err
 	}
+	return nil
+}
+
+func (c *config) validateDriftFactor(in string) error {
 	if !(c.DriftFactor >= 0) || !(c.DriftFactor <= MaxDriftFactor) {
 		return driver.Invalid(in+"driftFactor", "%v is not between 0 and 0.5", c.DriftFactor)
 	}
 	return nil
 }
 
+func (c *config) validateOpenWait(in string) error {
+	if c.OpenWait < 0 || c.OpenWait > MaxOpenWait {
+		return driver.Invalid(in+"openWait", "%v is not between 0s and 24h", c.OpenWait)
+	}
+	return nil
+}
+
+func (c *config) validateIdentity(in string) error {
+	if n := len(c.Identity); n > MaxIdentity {
+		return driver.Invalid(in+"identity", "it has %d bytes; at most 256 are allowed", n)
+	}
+	if problem := driver.Unprintable(c.Identity); problem != "" {
+		return &driver.FieldError{Field: in + "identity", Problem: problem}
+	}
+	return nil
+}
+
 // validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Retry) validate(in string) error {
-	if c.Attempts < Forever {
+func (c *config) validate(in string) error {
+	for _, check := range []func(string) error{c.validateType, c.validateNamespace, c.validateTTL, c.validateRetry, c.validateDriftFactor, c.validateOpenWait, c.validateIdentity} {
+		if err := check(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Retry) validateAttempts(in string) error {
+	if c.Attempts != math.MinInt && (c.Attempts < Forever) {
 		return driver.Invalid(in+"attempts", "%v is below -1", c.Attempts)
 	}
+	return nil
+}
+
+func (c *Retry) validateDelay(in string) error {
 	if c.Delay < 1 || c.Delay > MaxRetryDelay {
 		return driver.Invalid(in+"delay", "%v is not between 1ns and 24h", c.Delay)
 	}
-	if c.Jitter < 0 {
+	return nil
+}
+
+func (c *Retry) validateJitter(in string) error {
+	if c.Jitter != math.MinInt64 && (c.Jitter < 0) {
 		return driver.Invalid(in+"jitter", "%v is below 0s", c.Jitter)
 	}
+	return nil
+}
+
+func (c *Retry) validateRelations(in string) error {
 	if c.Jitter > c.Delay {
 		return driver.Invalid(in+"jitter", "%v is larger than "+in+"delay, %v", c.Jitter, c.Delay).With(in + "delay")
+	}
+	return nil
+}
+
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *Retry) validate(in string) error {
+	for _, check := range []func(string) error{c.validateAttempts, c.validateDelay, c.validateJitter, c.validateRelations} {
+		if err := check(in); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -108,20 +168,16 @@ func (c *Retry) validate(in string) error {
 //	LOCKSTEP_RETRY_DELAY     retry.delay
 //	LOCKSTEP_RETRY_JITTER    retry.jitter
 //	LOCKSTEP_DRIFT_FACTOR    driftFactor
-func (c *Config) LoadEnv(env *driver.Env) {
+//	LOCKSTEP_OPEN_WAIT       openWait
+//	LOCKSTEP_IDENTITY        identity
+func (c *config) LoadEnv(env *driver.Env) {
 	env.Set("LOCKSTEP_TYPE", "type", &c.Type)
 	env.Set("LOCKSTEP_NAMESPACE", "namespace", &c.Namespace)
 	env.Set("LOCKSTEP_TTL", "ttl", &c.TTL)
-	if env.Has("LOCKSTEP_RETRY_ATTEMPTS", "LOCKSTEP_RETRY_DELAY", "LOCKSTEP_RETRY_JITTER") {
-		var own Retry
-		own.Reset()
-		if c.Retry != nil {
-			own = *c.Retry
-		}
-		env.Set("LOCKSTEP_RETRY_ATTEMPTS", "retry.attempts", &own.Attempts)
-		env.Set("LOCKSTEP_RETRY_DELAY", "retry.delay", &own.Delay)
-		env.Set("LOCKSTEP_RETRY_JITTER", "retry.jitter", &own.Jitter)
-		c.Retry = &own
-	}
+	env.SetNone("LOCKSTEP_RETRY_ATTEMPTS", "retry.attempts", &c.Retry.Attempts)
+	env.Set("LOCKSTEP_RETRY_DELAY", "retry.delay", &c.Retry.Delay)
+	env.SetNone("LOCKSTEP_RETRY_JITTER", "retry.jitter", &c.Retry.Jitter)
 	env.Set("LOCKSTEP_DRIFT_FACTOR", "driftFactor", &c.DriftFactor)
+	env.Set("LOCKSTEP_OPEN_WAIT", "openWait", &c.OpenWait)
+	env.Set("LOCKSTEP_IDENTITY", "identity", &c.Identity)
 }

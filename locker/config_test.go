@@ -25,7 +25,7 @@ import (
 // fakeConfig has one field of every kind.
 type fakeConfig struct {
 	Addr     string        `json:"addr"`
-	Password string        `json:"password" lockstep:"secret"`
+	Password driver.Secret `json:"password"`
 	PIN      int           `json:"pin" lockstep:"secret"`
 	Pass     []string      `json:"passes" lockstep:"secret"`
 	Auth     *fakeAuth     `json:"auth" lockstep:"secret"`
@@ -48,13 +48,15 @@ type fakeAuth struct {
 }
 
 type fakeTLS struct {
-	CAFile string `json:"caFile"`
-	Key    string `json:"key" lockstep:"secret"`
+	CAFile   string        `json:"caFile"`
+	Key      driver.Secret `json:"key"`
+	Insecure bool          `json:"insecure"`
 }
 
 func (c *fakeConfig) UnmarshalURL(u *url.URL) error {
 	c.Addr = u.Host
-	c.Password, _ = u.User.Password()
+	password, _ := u.User.Password()
+	c.Password = driver.NewSecret(password)
 	u.Host = "mine now" // must not be another's
 	return nil
 }
@@ -62,21 +64,21 @@ func (c *fakeConfig) UnmarshalURL(u *url.URL) error {
 var opened atomic.Pointer[fakeConfig]
 
 func init() {
-	locker.Register("fake", func(_ context.Context, c fakeConfig) (driver.Backend, error) {
+	driver.Register("fake", func(_ context.Context, c fakeConfig) (driver.Backend, error) {
 		if c.Size < 0 {
 			return nil, fmt.Errorf("%w: size: %d is negative", driver.ErrInvalidConfig, c.Size)
 		}
 		opened.Store(&c)
 		return &fake{}, nil
-	}, locker.Names{Aliases: []string{"Fake", "fake"}, Schemes: []string{"Fake", "fakes"}})
-	locker.Register("nothing", func(context.Context, struct{}) (driver.Backend, error) { return nil, nil })
-	locker.Register("nilpointer", func(context.Context, struct{}) (driver.Backend, error) { return (*fake)(nil), nil })
-	locker.Register("down", func(context.Context, struct{}) (driver.Backend, error) { return nil, errBoom })
-	locker.Register("twice", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
-	locker.Register("twice", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
-	locker.Register("", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
-	locker.Register("nostruct", func(context.Context, int) (driver.Backend, error) { return &fake{}, nil })
-	locker.Register[struct{}]("noopen", nil)
+	}, driver.Names{Aliases: []string{"Fake", "fake"}, Schemes: []string{"Fake", "fakes"}})
+	driver.Register("nothing", func(context.Context, struct{}) (driver.Backend, error) { return nil, nil })
+	driver.Register("nilpointer", func(context.Context, struct{}) (driver.Backend, error) { return (*fake)(nil), nil })
+	driver.Register("down", func(context.Context, struct{}) (driver.Backend, error) { return nil, errBoom })
+	driver.Register("twice", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
+	driver.Register("twice", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
+	driver.Register("", func(context.Context, struct{}) (driver.Backend, error) { return &fake{}, nil })
+	driver.Register("nostruct", func(context.Context, int) (driver.Backend, error) { return &fake{}, nil })
+	driver.Register[struct{}]("noopen", nil)
 }
 
 const secret = "hunter2-s3cr3t"
@@ -130,7 +132,7 @@ func TestLoadConfigErrors(t *testing.T) {
 	}{
 		"empty":              {" ", "source: it is empty"},
 		"too long":           {"{" + strings.Repeat("x", 1<<20), "at most 1048576"},
-		"unknown field":      {`{"typ": "fake"}`, "JSON text, line 1, column 2: typ: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)"},
+		"unknown field":      {`{"typ": "fake"}`, "JSON text, line 1, column 2: typ: unknown field (known: type, namespace, ttl, retry, driftFactor, openWait, identity, backend)"},
 		"no name":            {`{"": 1}`, "unknown field"},
 		"hidden field":       {`{"-": 1}`, "unknown field"},
 		"Go name":            {`{"Logger": {}}`, "unknown field"},
@@ -214,7 +216,7 @@ func TestLoadConfigErrors(t *testing.T) {
 		"query core":       {"fake://h?ttl=30", "ttl: want a duration"},
 		"query deep":       {"fake://h?retry.x=1", "retry.x: unknown field"},
 		"query deeper":     {"fake://h?addr.x=1", "addr.x: unknown field"},
-		"query struct":     {"fake://h?tls=1", "tls: give its fields: tls.caFile, tls.key"},
+		"query struct":     {"fake://h?tls=yes", "tls: give its fields: tls.caFile, tls.key"},
 		"query retry":      {"fake://h?retry=1", "retry: give its fields: retry.attempts, retry.delay, retry.jitter"},
 		"query type":       {"fake://h?type=redis", "type: unknown field"},
 		"query secret":     {"fake://h?pin=" + secret, "pin: want a whole number, got a value that is not shown"},
@@ -224,13 +226,13 @@ func TestLoadConfigErrors(t *testing.T) {
 		"no URL backend":   {"nothing://u:" + secret + "@h", "takes no user, host or path"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			base := locker.Config{Type: "fake", Backend: fakeConfig{Password: secret}}
+			base := locker.Config{Type: "fake", Backend: fakeConfig{Password: driver.NewSecret(secret)}}
 			got, err := base.Load(c.source)
 			if err == nil {
 				t.Fatalf("it loads: %v", got)
 			}
 			var e *locker.Error
-			if !errors.As(err, &e) || e.Op != "load" || e.Code != locker.InvalidConfig && e.Code != locker.UnknownBackend {
+			if !errors.As(err, &e) || e.Op != "load" || e.Code != locker.CodeInvalidConfig && e.Code != locker.CodeUnknownBackend {
 				t.Errorf("%#v", err)
 			}
 			if !strings.Contains(err.Error(), c.says) {
@@ -251,7 +253,7 @@ func TestLoadConfig(t *testing.T) {
 		"tls": {"key": "` + secret + `"}, "size": -0, "max": 3, "rate": 0.5, "flag": true, "maybe": false, "wait": "1m", "names": ["a", "b"]}}`
 	no := false
 	want := fakeConfig{
-		Addr: "h:1", Password: secret, PIN: 7, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: secret},
+		Addr: "h:1", Password: driver.NewSecret(secret), PIN: 7, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: driver.NewSecret(secret)},
 		Max: 3, Rate: 0.5, Flag: true, Maybe: &no, Wait: time.Minute, Names: []string{"a", "b"},
 	}
 	t.Setenv("LOCKSTEP_TEST", text)
@@ -270,7 +272,7 @@ func TestLoadConfig(t *testing.T) {
 			noSecret(t, c)
 			noSecret(t, &c)
 			if c.Namespace != "shop" || c.TTL != 30*time.Second || c.DriftFactor != 0.02 ||
-				*c.Retry != (locker.Retry{Attempts: 3, Delay: locker.DefaultDelay, Jitter: locker.DefaultJitter}) {
+				c.Retry != (locker.Retry{Attempts: 3}) {
 				t.Errorf("got %v", c)
 			}
 			for range 2 { // opening changes nothing in it
@@ -292,8 +294,8 @@ func TestLoadConfig(t *testing.T) {
 // Later sources win field by field, and what the program gave stays as it is.
 func TestLoadMerges(t *testing.T) {
 	retry := locker.Retry{Attempts: 9, Delay: time.Second}
-	tls := fakeTLS{CAFile: "ca", Key: "own"}
-	program := locker.Config{Type: "fake", TTL: time.Second, Retry: &retry, Backend: &fakeConfig{Addr: "a", Size: 1, TLS: &tls, Names: []string{"x"}}}
+	tls := fakeTLS{CAFile: "ca", Key: driver.NewSecret("own")}
+	program := locker.Config{Type: "fake", TTL: time.Second, Retry: retry, Backend: &fakeConfig{Addr: "a", Size: 1, TLS: &tls, Names: []string{"x"}}}
 	c := program
 	var err error
 	for _, source := range []string{
@@ -310,14 +312,14 @@ func TestLoadMerges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close(context.Background())
-	want := fakeConfig{Addr: "h2", Size: 2, Max: 4, TLS: &fakeTLS{CAFile: "ca", Key: "b"}, Names: []string{"y"}}
+	want := fakeConfig{Addr: "h2", Size: 2, Max: 4, TLS: &fakeTLS{CAFile: "ca", Key: driver.NewSecret("b")}, Names: []string{"y"}}
 	if got := *opened.Load(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if c.TTL != 3*time.Second || *c.Retry != (locker.Retry{Attempts: 1, Delay: 2 * time.Second}) {
+	if c.TTL != 3*time.Second || c.Retry != (locker.Retry{Attempts: 1, Delay: 2 * time.Second}) {
 		t.Errorf("got %v", c)
 	}
-	if retry.Attempts != 9 || retry.Delay != time.Second || tls.Key != "own" || program.TTL != time.Second {
+	if retry.Attempts != 9 || retry.Delay != time.Second || tls.Key != driver.NewSecret("own") || program.TTL != time.Second {
 		t.Error("the program's own values have changed")
 	}
 
@@ -363,23 +365,23 @@ func TestOpenErrors(t *testing.T) {
 		code locker.Code
 		says string
 	}{
-		"no type":       {bg, locker.Config{}, locker.UnknownBackend, "type: it is empty (registered: "},
-		"unknown":       {bg, locker.Config{Type: "inMemori"}, locker.UnknownBackend, "(registered: down, fake, "},
-		"URL as type":   {bg, locker.Config{Type: "fake://u:" + secret + "@h"}, locker.UnknownBackend, "not shown"},
-		"twice":         {bg, locker.Config{Type: "twice"}, locker.InvalidConfig, "registered by two packages"},
-		"no struct":     {bg, locker.Config{Type: "nostruct", Backend: 1}, locker.InvalidConfig, "no struct, but a int"},
-		"no open":       {bg, locker.Config{Type: "noopen"}, locker.InvalidConfig, "without a function"},
-		"nil backend":   {bg, locker.Config{Type: "nothing"}, locker.InvalidArgument, "backend is nil"},
-		"nil pointer":   {bg, locker.Config{Type: "nilpointer"}, locker.InvalidArgument, "backend is nil"},
-		"down":          {bg, locker.Config{Type: "down"}, locker.Unavailable, "boom"},
-		"nil ctx":       {nil, locker.Config{Type: "fake"}, locker.InvalidArgument, "ctx is nil"},
-		"ended ctx":     {cancelled, locker.Config{Type: "fake"}, locker.Canceled, "boom"},
-		"other backend": {bg, locker.Config{Type: "fake", Backend: fakeTLS{Key: secret}}, locker.InvalidConfig, "takes a locker_test.fakeConfig, not a locker_test.fakeTLS"},
-		"string":        {bg, locker.Config{Type: "fake", Backend: "fake://u:" + secret + "@h"}, locker.InvalidConfig, "not a string"},
-		"pointer":       {bg, locker.Config{Type: "fake", Backend: new(*fakeConfig)}, locker.InvalidConfig, "not a **"},
-		"other pointer": {bg, locker.Config{Type: "fake", Backend: (*fakeTLS)(nil)}, locker.InvalidConfig, "not a *locker_test.fakeTLS"},
-		"settings":      {bg, locker.Config{Type: "fake", Namespace: "a:b"}, locker.InvalidConfig, "namespace"},
-		"refused":       {bg, locker.Config{Type: "fake", Backend: fakeConfig{Size: -1, Password: secret}}, locker.InvalidConfig, "size: -1 is negative"},
+		"no type":       {bg, locker.Config{}, locker.CodeUnknownBackend, "type: it is empty (registered: "},
+		"unknown":       {bg, locker.Config{Type: "inMemori"}, locker.CodeUnknownBackend, "(registered: down, fake, "},
+		"URL as type":   {bg, locker.Config{Type: "fake://u:" + secret + "@h"}, locker.CodeUnknownBackend, "not shown"},
+		"twice":         {bg, locker.Config{Type: "twice"}, locker.CodeInvalidConfig, "registered by two packages"},
+		"no struct":     {bg, locker.Config{Type: "nostruct", Backend: 1}, locker.CodeInvalidConfig, "no struct, but a int"},
+		"no open":       {bg, locker.Config{Type: "noopen"}, locker.CodeInvalidConfig, "without a function"},
+		"nil backend":   {bg, locker.Config{Type: "nothing"}, locker.CodeInvalidArgument, "backend is nil"},
+		"nil pointer":   {bg, locker.Config{Type: "nilpointer"}, locker.CodeInvalidArgument, "backend is nil"},
+		"down":          {bg, locker.Config{Type: "down"}, locker.CodeUnavailable, "boom"},
+		"nil ctx":       {nil, locker.Config{Type: "fake"}, locker.CodeInvalidArgument, "ctx is nil"},
+		"ended ctx":     {cancelled, locker.Config{Type: "fake"}, locker.CodeCanceled, "boom"},
+		"other backend": {bg, locker.Config{Type: "fake", Backend: fakeTLS{Key: driver.NewSecret(secret)}}, locker.CodeInvalidConfig, "takes a locker_test.fakeConfig, not a locker_test.fakeTLS"},
+		"string":        {bg, locker.Config{Type: "fake", Backend: "fake://u:" + secret + "@h"}, locker.CodeInvalidConfig, "not a string"},
+		"pointer":       {bg, locker.Config{Type: "fake", Backend: new(*fakeConfig)}, locker.CodeInvalidConfig, "not a **"},
+		"other pointer": {bg, locker.Config{Type: "fake", Backend: (*fakeTLS)(nil)}, locker.CodeInvalidConfig, "not a *locker_test.fakeTLS"},
+		"settings":      {bg, locker.Config{Type: "fake", Namespace: "a:b"}, locker.CodeInvalidConfig, "namespace"},
+		"refused":       {bg, locker.Config{Type: "fake", Backend: fakeConfig{Size: -1, Password: driver.NewSecret(secret)}}, locker.CodeInvalidConfig, "size: -1 is negative"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := locker.Open(c.ctx, c.cfg)
@@ -411,8 +413,8 @@ type ownPointer *ownPointer
 
 // A Config can be printed and logged: it says what is set, and no secret.
 func TestConfigPrints(t *testing.T) {
-	c := locker.Config{Type: "fake", TTL: time.Second, Retry: &locker.Retry{Attempts: -1}, Backend: &fakeConfig{
-		Addr: "h", Password: secret, PIN: 1, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: secret, CAFile: "ca"},
+	c := locker.Config{Type: "fake", TTL: time.Second, Retry: locker.Retry{Attempts: -1}, Backend: &fakeConfig{
+		Addr: "h", Password: driver.NewSecret(secret), PIN: 1, Pass: []string{secret}, Auth: &fakeAuth{User: secret}, TLS: &fakeTLS{Key: driver.NewSecret(secret), CAFile: "ca"},
 		Names: []string{"redis://u:" + secret + "@h", "b"}, Any: map[string]string{"password": secret}, Dial: func() {}, private: 1,
 	}}
 	c, err := c.Load("fake://u:" + secret + "@h2?size=4")

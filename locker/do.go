@@ -5,30 +5,46 @@ import (
 	"errors"
 )
 
-// Do runs fn under the lock on key: Lock, fn, Unlock. fn's ctx ends when the hold does,
-// with the reason as its context.Cause; FromContext(ctx) gives fn the Lease and with it the
-// fencing token.
+// Do locks key, runs fn and unlocks. fn gets the Lease, and with it the fencing token. Its ctx
+// ends when the hold does, with the reason as its context.Cause; FromContext finds the
+// Lease in it.
 //
-// The error joins fn's and Unlock's. ErrLost means that the hold ended while fn was
-// running: others may have run beside it, whatever fn itself returned. If fn panics,
-// the lock is released and the panic goes on. A nil fn is ErrInvalidArgument, before
-// anything is tried; the other errors are Lock's.
-func (l *Locker) Do(ctx context.Context, key string, fn func(ctx context.Context) error, opts ...Option) error {
-	var wrapped func(context.Context) (struct{}, error)
+// The error joins those of fn and of Unlock. ErrLost means that the hold ended while fn was
+// running: another holder may have run at the same time, whatever fn returned. If fn panics,
+// the lock is released and the panic goes on. If fn is nil the error is ErrInvalidArgument and
+// nothing is locked. The other errors are Lock's.
+func (l *Locker) Do(ctx context.Context, key string, fn func(ctx context.Context, lease *Lease) error, opts ...Option) error {
+	return l.do(ctx, l.Lock, key, fn, opts)
+}
+
+// TryDo is Do with TryLock: if another owner holds the key it returns ErrHeld and does not run
+// fn.
+func (l *Locker) TryDo(ctx context.Context, key string, fn func(ctx context.Context, lease *Lease) error, opts ...Option) error {
+	return l.do(ctx, l.TryLock, key, fn, opts)
+}
+
+func (l *Locker) do(ctx context.Context, lock lockFunc, key string, fn func(context.Context, *Lease) error, opts []Option) error {
+	var wrapped func(context.Context, *Lease) (struct{}, error)
 	if fn != nil {
-		wrapped = func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) }
+		wrapped = func(ctx context.Context, s *Lease) (struct{}, error) { return struct{}{}, fn(ctx, s) }
 	}
-	_, err := Call(ctx, l, key, wrapped, opts...)
+	_, err := call(ctx, lock, key, wrapped, opts)
 	return err
 }
 
-// Call is Do for a function with a result. The result is returned as fn returned it,
-// even beside an error of Unlock.
-func Call[T any](ctx context.Context, l *Locker, key string, fn func(ctx context.Context) (T, error), opts ...Option) (result T, err error) {
+// Call is Do for a function with a result, which is returned even if Unlock fails.
+func Call[T any](ctx context.Context, l *Locker, key string, fn func(ctx context.Context, lease *Lease) (T, error), opts ...Option) (result T, err error) {
+	return call(ctx, l.Lock, key, fn, opts)
+}
+
+// lockFunc is the signature of Lock and TryLock.
+type lockFunc = func(ctx context.Context, key string, opts ...Option) (*Lease, error)
+
+func call[T any](ctx context.Context, lock lockFunc, key string, fn func(context.Context, *Lease) (T, error), opts []Option) (result T, err error) {
 	if fn == nil {
-		return result, &Error{Op: "do", Key: key, Code: InvalidArgument, Err: errors.New("the function is nil")}
+		return result, &Error{Op: "do", Key: key, Code: CodeInvalidArgument, Err: errors.New("the function is nil")}
 	}
-	lease, err := l.Lock(ctx, key, opts...)
+	lease, err := lock(ctx, key, opts...)
 	if err != nil {
 		return result, err
 	}
@@ -39,12 +55,7 @@ func Call[T any](ctx context.Context, l *Locker, key string, fn func(ctx context
 		if errors.Is(unlockErr, ErrReleased) {
 			unlockErr = nil // fn unlocked by itself
 		}
-		switch {
-		case err == nil:
-			err = unlockErr
-		case unlockErr != nil:
-			err = errors.Join(err, unlockErr)
-		}
+		err = joinErrors(err, unlockErr)
 	}()
-	return fn(held)
+	return fn(held, lease)
 }

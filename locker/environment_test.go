@@ -28,7 +28,7 @@ type ruledConfig struct {
 	Host     string        `json:"host"`
 	Names    []string      `json:"names"`
 	Wait     time.Duration `json:"wait"`
-	Password string        `json:"password" lockstep:"secret"`
+	Password driver.Secret `json:"password"`
 	Most     int           `json:"most"`
 }
 
@@ -50,7 +50,7 @@ func (c ruledConfig) Validate() error {
 			return driver.Invalid("names["+string(rune('0'+i))+"]", "it is empty")
 		}
 	}
-	if c.Password != "" && c.Host == "" {
+	if c.Password != (driver.Secret{}) && c.Host == "" {
 		return (&driver.FieldError{Field: "host", Problem: "it is empty, but password is given"}).With("password")
 	}
 	return nil
@@ -60,7 +60,7 @@ func (c *ruledConfig) LoadEnv(env *driver.Env) {
 	env.Set("LOCKSTEP_RULED_HOST", "host", &c.Host)
 	env.Set("LOCKSTEP_RULED_NAMES", "names", &c.Names)
 	env.Set("LOCKSTEP_RULED_WAIT", "wait", &c.Wait)
-	env.SetSecret("LOCKSTEP_RULED_PASSWORD", "password", &c.Password)
+	env.Set("LOCKSTEP_RULED_PASSWORD", "password", &c.Password)
 	env.Set("LOCKSTEP_RULED_MOST", "most", &c.Most)
 }
 
@@ -75,7 +75,7 @@ func (c *ruledConfig) UnmarshalURL(u *url.URL) error {
 var ruled atomic.Pointer[ruledConfig]
 
 func init() {
-	locker.Register("ruled", func(_ context.Context, c ruledConfig) (driver.Backend, error) {
+	driver.Register("ruled", func(_ context.Context, c ruledConfig) (driver.Backend, error) {
 		ruled.Store(&c)
 		return &fake{}, nil
 	})
@@ -97,7 +97,7 @@ func openRuled(t *testing.T, c locker.Config) ruledConfig {
 // the backend alike.
 func TestPrecedence(t *testing.T) {
 	code := locker.Config{Type: "ruled", Namespace: "code", TTL: time.Minute, DriftFactor: 0.1,
-		Retry: &locker.Retry{Attempts: 1}, Backend: ruledConfig{Host: "code", Most: 1, Names: []string{"code"}}}
+		Retry: locker.Retry{Attempts: 1}, Backend: ruledConfig{Host: "code", Most: 1, Names: []string{"code"}}}
 	t.Setenv("LOCKSTEP_NAMESPACE", "env")
 	t.Setenv("LOCKSTEP_RETRY_DELAY", "3s")
 	t.Setenv("LOCKSTEP_RULED_HOST", "env")
@@ -113,7 +113,7 @@ func TestPrecedence(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if c.Namespace != "env" || c.TTL != 3*time.Minute || c.DriftFactor != 0.1 || *c.Retry != (locker.Retry{Attempts: 2, Delay: 3 * time.Second}) {
+	if c.Namespace != "env" || c.TTL != 3*time.Minute || c.DriftFactor != 0.1 || c.Retry != (locker.Retry{Attempts: 2, Delay: 3 * time.Second}) {
 		t.Errorf("the core: %v", c)
 	}
 	want := ruledConfig{Host: "env", Most: 3, Names: []string{"code"}, Wait: time.Second}
@@ -191,14 +191,14 @@ func TestWrongValueIsLocated(t *testing.T) {
 		{locker.Config{}, `{"type": "ruled", "backend": {"names": ["a", ""]}}`, "JSON text, line 1, column 46: backend.names[1]: it is empty"},
 		{locker.Config{}, `{"type": "ruled", "backend": {"password": "` + secret + `"}}`, "line 1, column 43: backend.host: it is empty, but password is given"},
 		{locker.Config{}, `{"retry": {"jitter": "1s"}}`, "line 1, column 22: retry.jitter: 1s is larger than retry.delay, 100ms"},
-		{locker.Config{Retry: &locker.Retry{Jitter: 90 * time.Millisecond}}, `{"retry": {"delay": "80ms"}}`, "line 1, column 21: retry.jitter: 90ms is larger than retry.delay, 80ms"},
+		{locker.Config{Retry: locker.Retry{Jitter: 90 * time.Millisecond}}, `{"retry": {"delay": "80ms"}}`, "line 1, column 21: retry.jitter: 90ms is larger than retry.delay, 80ms"},
 		{locker.Config{Backend: ruledConfig{Most: 10}}, `{"type": "ruled"}`, "lockstep: load: invalid configuration: most: 10 is above 9"},
 		{locker.Config{TTL: -1}, `{}`, "lockstep: load: invalid configuration: ttl: -1ns is not between 0s and 876000h"},
 		{locker.Config{}, `{"type": ""}`, "line 1, column 10: type: it is empty"},
 		{locker.Config{}, `{"namespace": ""}`, "line 1, column 15: namespace: it is empty; leave it out for app"},
 		{locker.Config{}, "{\"ttl\": \"1s\",\n\t\"ttl\": \"1s\"}", "line 2, column 2: ttl: it is given twice"},
-		{locker.Config{}, "ruled://h?x=1", "x: unknown field (known: host, names, wait, password, most, namespace, ttl, retry.attempts, retry.delay, retry.jitter, driftFactor)"},
-		{locker.Config{}, "fake://h?tls.x=1", "auth.user, auth.pin, tls.caFile, tls.key, size"},
+		{locker.Config{}, "ruled://h?x=1", "x: unknown field (known: host, names, wait, password, most, namespace, ttl, retry.attempts, retry.delay, retry.jitter, driftFactor, openWait, identity)"},
+		{locker.Config{}, "fake://h?tls.x=1", "auth.user, auth.pin, tls.caFile, tls.key, tls.insecure, size"},
 	} {
 		got, err := c.code.Load(c.source)
 		if err == nil || !strings.Contains(err.Error(), c.says) {

@@ -25,12 +25,12 @@ func TestEvents(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	bubble(t, f, locker.Config{Observer: rec, Logger: logger}, func(t *testing.T, l *locker.Locker) {
 		s := mustLock(t, l, "a", locker.WithTTL(time.Minute))
-		_, _ = l.TryLock(bg, "a") // contention of a TryLock is no event
+		_, _ = l.TryLock(bg, "a")
 		_, _ = l.Lock(bg, "a", steady(1))
 		_ = s.Extend(bg, time.Second)
 		_ = s.Unlock(bg)
 		_ = s.Unlock(bg)
-		rec.want(t, "a", "Acquired", "Waited", "Extended", "Released")
+		rec.want(t, "a", "Acquired", "Refused", "Waiting", "GaveUp", "Extended", "Released")
 
 		s = mustLock(t, l, "b", locker.WithTTL(time.Second))
 		time.Sleep(time.Minute)
@@ -50,27 +50,32 @@ func TestEvents(t *testing.T) {
 		s, _ = l.Lock(bg, "e")
 		_ = l.Close(bg)
 		_ = s.Unlock(bg)
-		rec.want(t, "e", "Acquired", "Released")
+		rec.want(t, "e", "Waiting", "Acquired", "Released")
 	})
 	for _, e := range rec.events {
-		wantErr := e.Kind == locker.EventWaited || e.Kind == locker.EventLost || e.Key == "b" && e.Kind == locker.EventExtended ||
+		refused := e.Kind == locker.EventWaiting || e.Kind == locker.EventGaveUp || e.Kind == locker.EventRefused
+		wantErr := refused || e.Kind == locker.EventLost || e.Key == "b" && e.Kind == locker.EventExtended ||
 			e.Key == "c\nd" && e.Kind == locker.EventReleased
 		var le *locker.Error
 		if (e.Err != nil) != wantErr || e.Err != nil && !errors.As(e.Err, &le) {
 			t.Errorf("%s of %q: Err is %v", e.Kind, e.Key, e.Err)
 		}
-		if e.Backend != "fake" || e.Kind != locker.EventWaited && e.Token == 0 {
+		if e.Backend != "fake" || !refused && e.Token == 0 {
 			t.Errorf("incomplete: %+v", e)
 		}
-		if e.Key == "e" && e.Kind == locker.EventAcquired && e.Waited < time.Second {
-			t.Errorf("waited %s", e.Waited)
+		if e.Key == "e" && e.Kind == locker.EventAcquired && (e.Waited < time.Second || !e.Queued) {
+			t.Errorf("waited %s, queued %v", e.Waited, e.Queued)
+		}
+		if e.Key == "b" && e.Kind == locker.EventLost && e.Held != 990*time.Millisecond {
+			t.Errorf("held for %s", e.Held)
 		}
 	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != len(rec.events) {
 		t.Errorf("%d lines for %d events:\n%s", len(lines), len(rec.events), &log)
 	}
-	for _, want := range []string{`level=WARN msg="lock lost" backend=fake key="\"b\""`, "reason=ReasonExpired", `level=DEBUG msg="lock acquired"`} {
+	for _, want := range []string{`level=WARN msg="lock lost" backend=fake key="\"b\""`, "reason=expired", `level=DEBUG msg="lock acquired"`,
+		`level=WARN msg="lock extend failed"`, `level=WARN msg="lock release failed"`, `level=DEBUG msg="lock given up"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %s:\n%s", want, &log)
 		}

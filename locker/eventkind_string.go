@@ -9,15 +9,19 @@ func _() {
 	// Re-run the stringer command to generate them again.
 	var x [1]struct{}
 	_ = x[EventAcquired-1]
-	_ = x[EventWaited-2]
-	_ = x[EventExtended-3]
-	_ = x[EventReleased-4]
-	_ = x[EventLost-5]
+	_ = x[EventWaiting-2]
+	_ = x[EventGaveUp-3]
+	_ = x[EventRefused-4]
+	_ = x[EventExtended-5]
+	_ = x[EventReleased-6]
+	_ = x[EventLost-7]
+	_ = x[EventOutage-8]
+	_ = x[EventRecovered-9]
 }
 
-const _EventKind_name = "AcquiredWaitedExtendedReleasedLost"
+const _EventKind_name = "AcquiredWaitingGaveUpRefusedExtendedReleasedLostOutageRecovered"
 
-var _EventKind_index = [...]uint8{0, 8, 14, 22, 30, 34}
+var _EventKind_index = [...]uint8{0, 8, 15, 21, 28, 36, 44, 48, 54, 63}
 
 func (i EventKind) String() string {
 	idx := int(i) - 1

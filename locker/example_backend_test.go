@@ -3,7 +3,6 @@ package locker_test
 import (
 	"context"
 
-	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -13,9 +12,9 @@ func init() {
 	type config struct {
 		Store string `json:"store"`
 	}
-	locker.Register("memory", func(context.Context, config) (driver.Backend, error) {
+	driver.Register("memory", func(context.Context, config) (driver.Backend, error) {
 		return openBackend(), nil
-	}, locker.Names{Aliases: []string{"inMemory"}})
+	}, driver.Names{Aliases: []string{"inMemory"}})
 }
 
 func openBackend() driver.Backend {

@@ -65,10 +65,10 @@ func ExampleLoadConfig() {
 		l.Close(ctx)
 	}
 	// Output:
-	// {"type":"memory","ttl":"30s","retry":{"attempts":5,"delay":"100ms","jitter":"50ms"}}
+	// {"type":"memory","ttl":"30s","retry":{"attempts":5}}
 	// {"type":"memory","namespace":"shop"}
 	// {"type":"memory","ttl":"30s","backend":{"store":"tests"}}
-	// lockstep: load: invalid configuration: JSON text, line 1, column 20: tttl: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
+	// lockstep: load: invalid configuration: JSON text, line 1, column 20: tttl: unknown field (known: type, namespace, ttl, retry, driftFactor, openWait, identity, backend)
 }
 
 // The program's own choices are the defaults; what a source says wins, field by field.
@@ -183,7 +183,7 @@ func ExampleLocker_Do() {
 	ctx := context.Background()
 	l, _ := locker.Open(ctx, locker.Config{Type: "memory"})
 	defer l.Close(ctx)
-	err := l.Do(ctx, "invoice:42", func(ctx context.Context) error {
+	err := l.Do(ctx, "invoice:42", func(ctx context.Context, _ *locker.Lease) error {
 		// ctx ends when the hold does.
 		fmt.Println("under the lock")
 		return nil
@@ -198,7 +198,7 @@ func ExampleCall() {
 	ctx := context.Background()
 	l, _ := locker.Open(ctx, locker.Config{Type: "memory"})
 	defer l.Close(ctx)
-	total, err := locker.Call(ctx, l, "invoice:42", func(ctx context.Context) (int, error) {
+	total, err := locker.Call(ctx, l, "invoice:42", func(ctx context.Context, _ *locker.Lease) (int, error) {
 		return 40 + 2, nil
 	})
 	fmt.Println(total, err)
@@ -206,13 +206,13 @@ func ExampleCall() {
 }
 
 // The package of a backend registers it, in its init function.
-func ExampleRegister() {
+func ExampleOpen_registered() {
 	type Config struct {
 		Addr     string        `json:"addr"`
-		Password string        `json:"password" lockstep:"secret"`
+		Password driver.Secret `json:"password"`
 		Timeout  time.Duration `json:"timeout"`
 	}
-	locker.Register("mystore", func(ctx context.Context, c Config) (driver.Backend, error) {
+	driver.Register("mystore", func(ctx context.Context, c Config) (driver.Backend, error) {
 		if c.Timeout < 0 {
 			return nil, fmt.Errorf("%w: timeout: %s is negative", driver.ErrInvalidConfig, c.Timeout)
 		}
@@ -279,7 +279,7 @@ func ExampleLease_Done() {
 			return
 		}
 	}
-	// Output: lockstep: hold "leader" on memory: its time is up: lock is not held any more
+	// Output: lockstep: hold "leader" on memory: the lease expired
 }
 
 func ExampleLease_Err() {
@@ -296,7 +296,7 @@ func ExampleLease_Err() {
 	}
 	// Output:
 	// <nil>
-	// Lost ReasonExpired true
+	// Lost expired true
 }
 
 // A ctx for the work under the lock: it ends with the hold, and says why.
@@ -323,7 +323,7 @@ func ExampleFromContext() {
 		fmt.Println(ok, lease.Key(), lease.Token() > 0)
 		return nil
 	}
-	if err := l.Do(ctx, "invoice:42", write); err != nil {
+	if err := l.Do(ctx, "invoice:42", func(ctx context.Context, _ *locker.Lease) error { return write(ctx) }); err != nil {
 		log.Fatal(err)
 	}
 	// Output: true invoice:42 true
@@ -359,7 +359,7 @@ func ExampleWithRetry() {
 	lease, _ := l.Lock(ctx, "invoice:42")
 	defer lease.Unlock(ctx)
 
-	_, err := l.Lock(ctx, "invoice:42", locker.WithRetry(locker.Retry{Attempts: 3, Delay: 5 * time.Millisecond}))
+	_, err := l.Lock(ctx, "invoice:42", locker.WithRetry(locker.Retry{Attempts: 3, Delay: 5 * time.Millisecond, Jitter: locker.NoJitter}))
 	fmt.Println(err)
 	// Output: lockstep: lock "invoice:42" on memory: lock is held by another owner
 }
@@ -403,6 +403,57 @@ func ExampleLocker_Inspect() {
 	// Output:
 	// true true true <nil>
 	// false <nil>
+}
+
+func ExampleWithNote() {
+	ctx := context.Background()
+	l, _ := locker.Open(ctx, locker.Config{Type: "memory", Identity: "web-3 billing"})
+	defer l.Close(ctx)
+	lease, _ := l.Lock(ctx, "invoice:42", locker.WithNote("request 7f3a, dunning letters"))
+	defer lease.Unlock(ctx)
+
+	info, _, _ := l.Inspect(ctx, "invoice:42") // here or in any other process
+	fmt.Printf("%q holds it for %q\n", info.Identity, info.Note)
+	// Output: "web-3 billing" holds it for "request 7f3a, dunning letters"
+}
+
+func ExampleLocker_List() {
+	ctx := context.Background()
+	l, _ := locker.Open(ctx, locker.Config{Type: "memory"})
+	defer l.Close(ctx)
+	for _, key := range []string{"invoice:1", "invoice:2", "customer:1"} {
+		lease, _ := l.Lock(ctx, key, locker.WithNote("nightly run"))
+		defer lease.Unlock(ctx)
+	}
+	for info, err := range l.List(ctx, "invoice:") {
+		if err != nil {
+			fmt.Println(err) // the last that comes
+			break
+		}
+		fmt.Printf("%q is held for %q\n", info.Key, info.Note)
+	}
+	// Output:
+	// "invoice:1" is held for "nightly run"
+	// "invoice:2" is held for "nightly run"
+}
+
+func ExampleLocker_Break() {
+	ctx := context.Background()
+	l, _ := locker.Open(ctx, locker.Config{Type: "memory"})
+	defer l.Close(ctx)
+	lease, _ := l.Lock(ctx, "report") // by a process that hangs
+
+	info, held, _ := l.Inspect(ctx, "report")
+	if held { // a person has looked at info, and decided
+		fmt.Println(l.Break(ctx, "report", info.Token))
+	}
+	var e *locker.Error
+	fmt.Println(errors.As(lease.Err(), &e), e.Reason) // what its holder sees
+	fmt.Println(errors.Is(l.Break(ctx, "report", info.Token), locker.ErrLost))
+	// Output:
+	// <nil>
+	// true broken
+	// true
 }
 
 func ExampleLocker_Ping() {

@@ -10,7 +10,7 @@ import (
 )
 
 // An Unlock that begins while an Extend is under way looks only afterwards whether the hold
-// can be passed on. If the Extend has returned in between, with its outcome unknown, its
+// can be handed off. If the Extend has returned in between, with its outcome unknown, its
 // request may still arrive, and would meet the next one's hold under the same owner.
 func TestUnknownExtendOfEndedHoldIsRemembered(t *testing.T) {
 	b := &interrupted{}
@@ -26,13 +26,15 @@ func TestUnknownExtendOfEndedHoldIsRemembered(t *testing.T) {
 	b.during = func() { // as Unlock does, up to where it looks
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.end(ReasonReleased, nil)
+		s.endLocked(ReasonReleased, nil)
 	}
 	if err := s.Extend(context.Background(), time.Second); !errors.Is(err, ErrReleased) {
 		t.Errorf("got %v, want ErrReleased", err)
 	}
-	if !s.mayBeChanged() {
-		t.Error("the hold would be passed on although the Extend may yet arrive")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mayBeChangedLocked() {
+		t.Error("the hold would be handed off although the Extend may yet arrive")
 	}
 }
 

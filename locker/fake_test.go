@@ -3,6 +3,8 @@ package locker_test
 import (
 	"context"
 	"errors"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,11 +35,12 @@ type fake struct {
 type hook func(ctx context.Context, op, key string, do func() error) error
 
 type fakeHold struct {
-	owner    driver.Owner
-	token    uint64
-	ttl      time.Duration
-	until    time.Time // zero: a session
-	listener driver.Listener
+	driver.Request // what was asked for first
+	owner          driver.Owner
+	token          uint64
+	ttl            time.Duration
+	until          time.Time // zero: a session
+	listener       driver.Listener
 }
 
 func (f *fake) run(ctx context.Context, op, key string, do func() error) error {
@@ -76,7 +79,7 @@ func (f *fake) Acquire(ctx context.Context, r driver.Request) (g driver.Grant, e
 		h := f.live(r.Key)
 		if h == nil {
 			f.token++
-			h = &fakeHold{owner: r.Owner, token: f.token}
+			h = &fakeHold{Request: r, owner: r.Owner, token: f.token}
 			if f.holds == nil {
 				f.holds = make(map[string]*fakeHold)
 			}
@@ -142,14 +145,62 @@ func (f *fake) Close(context.Context) error {
 	return nil
 }
 
+func (f *fake) info(key string) (info driver.Info, ok bool) {
+	if h := f.live(key); h != nil {
+		info, ok = driver.Info{Key: key, Owner: h.owner.String(), Identity: h.Identity, Note: h.Note,
+			Token: h.token, Session: h.until.IsZero(), Remaining: h.ttl}, true
+	}
+	return info, ok
+}
+
 func (f *fake) Inspect(ctx context.Context, key string) (info driver.Info, ok bool, err error) {
 	err = f.run(ctx, "inspect", key, func() error {
-		if h := f.live(key); h != nil {
-			info, ok = driver.Info{Owner: h.owner.String(), Token: h.token, Session: h.until.IsZero(), Remaining: h.ttl}, true
-		}
+		info, ok = f.info(key)
 		return nil
 	})
 	return info, ok, err
+}
+
+// List asks for each key anew, as a store does that tells them a page at a time.
+func (f *fake) List(ctx context.Context, prefix string) iter.Seq2[driver.Info, error] {
+	return func(yield func(driver.Info, error) bool) {
+		f.mu.Lock()
+		keys := slices.Sorted(maps.Keys(f.holds))
+		f.mu.Unlock()
+		for _, key := range keys {
+			var info driver.Info
+			var ok bool
+			if !strings.HasPrefix(key, prefix) {
+				continue
+			}
+			err := f.run(ctx, "list", key, func() error {
+				info, ok = f.info(key)
+				return nil
+			})
+			if err != nil {
+				yield(driver.Info{}, err)
+				return
+			}
+			if ok && !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fake) Break(ctx context.Context, key string, token uint64) error {
+	return f.run(ctx, "break", key, func() error {
+		h := f.live(key)
+		if h == nil || h.token != token {
+			return driver.ErrLost
+		}
+		delete(f.holds, key)
+		h.listener.Lost(driver.ErrBroken)
+		if wake := f.wakes[key]; wake != nil {
+			wake()
+		}
+		return nil
+	})
 }
 
 func (f *fake) Ping(ctx context.Context) error {

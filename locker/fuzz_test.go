@@ -52,7 +52,7 @@ func FuzzLoadConfig(f *testing.F) {
 			}
 			if err != nil {
 				var e *locker.Error
-				if !errors.As(err, &e) || e.Code != locker.InvalidConfig && e.Code != locker.UnknownBackend {
+				if !errors.As(err, &e) || e.Code != locker.CodeInvalidConfig && e.Code != locker.CodeUnknownBackend {
 					t.Fatalf("%q: %#v", source, err)
 				}
 			}
@@ -100,8 +100,8 @@ func FuzzKey(f *testing.F) {
 		}{{ns1, key1, full1, err1}, {ns2, key2, full2, err2}} {
 			s, err := l.TryLockNS(bg, c.key, locker.WithNamespace(c.ns))
 			if c.err != nil {
-				wantError(t, c.err, locker.InvalidKey, locker.ErrInvalidKey)
-				wantError(t, err, locker.InvalidKey, locker.ErrInvalidKey)
+				wantError(t, c.err, locker.CodeInvalidKey, locker.ErrInvalidKey)
+				wantError(t, err, locker.CodeInvalidKey, locker.ErrInvalidKey)
 				if strings.ContainsAny(c.err.Error(), "\n\r\x00\x1b") {
 					t.Fatalf("the error is not fit for a log: %q", c.err)
 				}

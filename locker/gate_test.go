@@ -3,6 +3,8 @@ package locker
 import (
 	"context"
 	"errors"
+	"hash/maphash"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,13 +75,13 @@ func TestGateWaitsForTheLast(t *testing.T) {
 
 // The list of live holds: whatever the order of the ends, shut returns the others.
 func TestLive(t *testing.T) {
-	var l live
+	l := live{seed: maphash.MakeSeed()}
 	holds := make([]*Lease, 100)
 	for i := range holds {
 		holds[i] = &Lease{}
-		holds[i].seq = uint64(i)
-		if !l.add(holds[i]) {
-			t.Fatal("refused")
+		holds[i].key = strconv.Itoa(i)
+		if older, ok := l.add(holds[i]); !ok || older != nil {
+			t.Fatal("refused", older)
 		}
 	}
 	for i := 0; i < len(holds); i += 3 {
@@ -96,7 +98,7 @@ func TestLive(t *testing.T) {
 		}
 		l.remove(s) // after shut: no harm
 	}
-	if len(left) != 66 || l.add(&Lease{}) || len(l.shut()) != 0 {
+	if _, ok := l.add(&Lease{}); len(left) != 66 || ok || len(l.shut()) != 0 {
 		t.Error("shut is not the end")
 	}
 }

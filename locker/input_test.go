@@ -20,7 +20,7 @@ func TestBadInput(t *testing.T) {
 		tooLong  = strings.Repeat("k", locker.MaxKey+1)
 		noLocker *locker.Locker
 		noLease  *locker.Lease
-		fn       = func(context.Context) error { return nil }
+		fn       = func(context.Context, *locker.Lease) error { return nil }
 	)
 	type call = func(l *locker.Locker, held *locker.Lease) error
 	lock := func(key string, opts ...locker.Option) call {
@@ -51,67 +51,76 @@ func TestBadInput(t *testing.T) {
 		sentinel error
 		says     string
 	}{
-		"empty key":              {lock(""), locker.InvalidKey, locker.ErrInvalidKey, "empty"},
-		"key too long":           {lock(tooLong), locker.InvalidKey, locker.ErrInvalidKey, "1025 bytes; at most 1024"},
-		"empty key with ns":      {lockNS(""), locker.InvalidKey, locker.ErrInvalidKey, "empty"},
-		"too long with its ns":   {lockNS(tooLong[:locker.MaxKey-3]), locker.InvalidKey, locker.ErrInvalidKey, "1025 bytes"},
-		"Key empty":              {key(""), locker.InvalidKey, locker.ErrInvalidKey, "empty"},
-		"Key too long":           {key(tooLong), locker.InvalidKey, locker.ErrInvalidKey, "1025 bytes"},
-		"Key ns with colon":      {key("k", "a:b"), locker.InvalidKey, locker.ErrInvalidKey, "colon"},
-		"Key ns empty":           {key("k", ""), locker.InvalidKey, locker.ErrInvalidKey, "empty"},
-		"Key two ns":             {key("k", "a", "b"), locker.InvalidKey, locker.ErrInvalidKey, "at most one"},
-		"ns with colon":          {lockNS("k", locker.WithNamespace("a:b")), locker.InvalidKey, locker.ErrInvalidKey, `"a:b" holds a colon`},
-		"ns empty":               {lockNS("k", locker.WithNamespace("")), locker.InvalidKey, locker.ErrInvalidKey, "empty"},
-		"ns too long":            {lockNS("k", locker.WithNamespace(tooLong[:257])), locker.InvalidKey, locker.ErrInvalidKey, "257 bytes; at most 256"},
-		"ttl 0":                  {lock("k", locker.WithTTL(0)), locker.InvalidTTL, locker.ErrInvalidTTL, "0s is not above 0"},
-		"ttl -1":                 {lock("k", locker.WithTTL(-1)), locker.InvalidTTL, locker.ErrInvalidTTL, "-1ns"},
-		"ttl min":                {lock("k", locker.WithTTL(math.MinInt64)), locker.InvalidTTL, locker.ErrInvalidTTL, "not above 0"},
-		"ttl max":                {lock("k", locker.WithTTL(math.MaxInt64)), locker.InvalidTTL, locker.ErrInvalidTTL, "876000h"},
-		"retry attempts -2":      {retry(locker.Retry{Attempts: -2}), locker.InvalidConfig, locker.ErrInvalidConfig, "retry.attempts: -2"},
-		"retry delay negative":   {retry(locker.Retry{Delay: -1}), locker.InvalidConfig, locker.ErrInvalidConfig, "retry.delay: -1ns is not between 1ns and 24h"},
-		"retry delay max":        {retry(locker.Retry{Delay: math.MaxInt64}), locker.InvalidConfig, locker.ErrInvalidConfig, "retry.delay"},
-		"retry jitter negative":  {retry(locker.Retry{Jitter: -1}), locker.InvalidConfig, locker.ErrInvalidConfig, "retry.jitter: -1ns"},
-		"retry jitter too large": {retry(locker.Retry{Delay: time.Second, Jitter: time.Minute}), locker.InvalidConfig, locker.ErrInvalidConfig, "retry.jitter: 1m is larger than retry.delay, 1s"},
-		"drift 0":                {lock("k", locker.WithDriftFactor(0)), locker.InvalidConfig, locker.ErrInvalidConfig, "driftFactor: 0"},
-		"drift NaN":              {lock("k", locker.WithDriftFactor(math.NaN())), locker.InvalidConfig, locker.ErrInvalidConfig, "NaN"},
-		"drift too large":        {lock("k", locker.WithDriftFactor(0.6)), locker.InvalidConfig, locker.ErrInvalidConfig, "0.6 is not above 0 and at most 0.5"},
+		"empty key":              {lock(""), locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"key too long":           {lock(tooLong), locker.CodeInvalidKey, locker.ErrInvalidKey, "1025 bytes; at most 1024"},
+		"empty key with ns":      {lockNS(""), locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"too long with its ns":   {lockNS(tooLong[:locker.MaxKey-3]), locker.CodeInvalidKey, locker.ErrInvalidKey, "1025 bytes"},
+		"Key empty":              {key(""), locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"Key too long":           {key(tooLong), locker.CodeInvalidKey, locker.ErrInvalidKey, "1025 bytes"},
+		"Key ns with colon":      {key("k", "a:b"), locker.CodeInvalidKey, locker.ErrInvalidKey, "colon"},
+		"Key ns empty":           {key("k", ""), locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"Key two ns":             {key("k", "a", "b"), locker.CodeInvalidKey, locker.ErrInvalidKey, "at most one"},
+		"ns with colon":          {lockNS("k", locker.WithNamespace("a:b")), locker.CodeInvalidKey, locker.ErrInvalidKey, `"a:b" holds a colon`},
+		"ns empty":               {lockNS("k", locker.WithNamespace("")), locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"ns too long":            {lockNS("k", locker.WithNamespace(tooLong[:257])), locker.CodeInvalidKey, locker.ErrInvalidKey, "257 bytes; at most 256"},
+		"ttl 0":                  {lock("k", locker.WithTTL(0)), locker.CodeInvalidTTL, locker.ErrInvalidTTL, "0s is not above 0"},
+		"ttl -1":                 {lock("k", locker.WithTTL(-1)), locker.CodeInvalidTTL, locker.ErrInvalidTTL, "-1ns"},
+		"ttl min":                {lock("k", locker.WithTTL(math.MinInt64)), locker.CodeInvalidTTL, locker.ErrInvalidTTL, "not above 0"},
+		"ttl max":                {lock("k", locker.WithTTL(math.MaxInt64)), locker.CodeInvalidTTL, locker.ErrInvalidTTL, "876000h"},
+		"retry attempts -2":      {retry(locker.Retry{Attempts: -2}), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "retry.attempts: -2"},
+		"retry delay negative":   {retry(locker.Retry{Delay: -1}), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "retry.delay: -1ns is not between 1ns and 24h"},
+		"retry delay max":        {retry(locker.Retry{Delay: math.MaxInt64}), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "retry.delay"},
+		"retry jitter negative":  {retry(locker.Retry{Jitter: -1}), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "retry.jitter: -1ns"},
+		"retry jitter too large": {retry(locker.Retry{Delay: time.Second, Jitter: time.Minute}), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "retry.jitter: 1m is larger than retry.delay, 1s"},
+		"drift 0":                {lock("k", locker.WithDriftFactor(0)), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "driftFactor: 0"},
+		"drift NaN":              {lock("k", locker.WithDriftFactor(math.NaN())), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "NaN"},
+		"drift too large":        {lock("k", locker.WithDriftFactor(0.6)), locker.CodeInvalidConfig, locker.ErrInvalidConfig, "0.6 is not above 0 and at most 0.5"},
 
 		"nil ctx": {func(l *locker.Locker, held *locker.Lease) error {
 			_, err := l.Lock(nil, "k") //nolint:staticcheck
 			_, err2 := l.TryLockNS(nil, "k")
 			_, _, err3 := l.Inspect(nil, "k")
-			return same(t, err, err2, err3, l.Ping(nil), l.Close(nil), l.Do(nil, "k", fn), held.Extend(nil, time.Second), held.Unlock(nil))
-		}, locker.InvalidArgument, locker.ErrInvalidArgument, "ctx is nil"},
+			return same(t, err, err2, err3, listed(l, nil), l.Break(nil, "k", 1), l.Ping(nil), l.Close(nil), l.Do(nil, "k", fn), held.Extend(nil, time.Second), held.Unlock(nil))
+		}, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "ctx is nil"},
 		"nil ctx of Lease.Context": {func(_ *locker.Locker, held *locker.Lease) error {
 			ctx, cancel := held.Context(nil) //nolint:staticcheck
 			cancel()
 			return context.Cause(ctx)
-		}, locker.InvalidArgument, locker.ErrInvalidArgument, "ctx is nil"},
+		}, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "ctx is nil"},
 		"nil fn": {func(l *locker.Locker, _ *locker.Lease) error {
 			_, err := locker.Call[int](bg, l, "k", nil)
 			return same(t, l.Do(bg, "k", nil), err)
-		}, locker.InvalidArgument, locker.ErrInvalidArgument, "the function is nil"},
-		"nil Locker":  {func(*locker.Locker, *locker.Lease) error { return useLocker(t, noLocker) }, locker.InvalidArgument, locker.ErrInvalidArgument, "Locker is nil"},
-		"zero Locker": {func(*locker.Locker, *locker.Lease) error { return useLocker(t, new(locker.Locker)) }, locker.InvalidArgument, locker.ErrInvalidArgument, "Locker is nil or"},
-		"nil Lease":   {func(*locker.Locker, *locker.Lease) error { return useLease(t, noLease) }, locker.InvalidArgument, locker.ErrInvalidArgument, "Lease is nil"},
-		"zero Lease":  {func(*locker.Locker, *locker.Lease) error { return useLease(t, new(locker.Lease)) }, locker.InvalidArgument, locker.ErrInvalidArgument, "not made by a Locker"},
+		}, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "the function is nil"},
+		"nil Locker":  {func(*locker.Locker, *locker.Lease) error { return useLocker(t, noLocker) }, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "Locker is nil"},
+		"zero Locker": {func(*locker.Locker, *locker.Lease) error { return useLocker(t, new(locker.Locker)) }, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "Locker is nil or"},
+		"nil Lease":   {func(*locker.Locker, *locker.Lease) error { return useLease(t, noLease) }, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "Lease is nil"},
+		"zero Lease":  {func(*locker.Locker, *locker.Lease) error { return useLease(t, new(locker.Lease)) }, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "not made by a Locker"},
 		"extend a session": {func(_ *locker.Locker, held *locker.Lease) error { return held.Extend(bg, time.Second) },
-			locker.Unsupported, locker.ErrUnsupported, "session has no ttl"},
+			locker.CodeUnsupported, locker.ErrUnsupported, "session has no ttl"},
 		"inspect an invalid key": {func(l *locker.Locker, _ *locker.Lease) error {
 			_, _, err := l.Inspect(bg, "")
 			return err
-		}, locker.InvalidKey, locker.ErrInvalidKey, "empty"},
+		}, locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"break an invalid key":  {func(l *locker.Locker, _ *locker.Lease) error { return l.Break(bg, "", 1) }, locker.CodeInvalidKey, locker.ErrInvalidKey, "empty"},
+		"break without a token": {func(l *locker.Locker, _ *locker.Lease) error { return l.Break(bg, "k", 0) }, locker.CodeInvalidArgument, locker.ErrInvalidArgument, "token: 0 is no hold's"},
+		"break beyond tokens": {func(l *locker.Locker, _ *locker.Lease) error { return l.Break(bg, "k", driver.MaxToken+1) },
+			locker.CodeInvalidArgument, locker.ErrInvalidArgument, "token: 9007199254740993 is no hold's"},
+		"list a long prefix": {func(l *locker.Locker, _ *locker.Lease) error {
+			return same(t, listed(l, bg, strings.Repeat("k", locker.MaxKey+1)), listed(l.Namespace("ns"), bg, strings.Repeat("k", locker.MaxKey-2)))
+		}, locker.CodeInvalidKey, locker.ErrInvalidKey, "the prefix has 1025 bytes, namespace included"},
+		"note too long": {lock("k", locker.WithNote(strings.Repeat("x", locker.MaxNote+1))), locker.CodeInvalidArgument, locker.ErrInvalidArgument,
+			"note: it has 1025 bytes; at most 1024 are allowed"},
 		"ended ctx": {func(l *locker.Locker, _ *locker.Lease) error {
 			ctx, cancel := context.WithCancelCause(bg)
 			cancel(errBoom)
 			_, err := l.Lock(ctx, "k")
 			_, err2 := l.TryLock(ctx, "k")
 			_, _, err3 := l.Inspect(ctx, "k")
-			for _, err := range []error{err, err2, err3, l.Ping(ctx), l.Do(ctx, "k", fn)} {
-				wantError(t, err, locker.Canceled, context.Canceled, errBoom)
+			for _, err := range []error{err, err2, err3, listed(l, ctx), l.Break(ctx, "k", 1), l.Ping(ctx), l.Do(ctx, "k", fn)} {
+				wantError(t, err, locker.CodeCanceled, context.Canceled, errBoom)
 			}
 			return err
-		}, locker.Canceled, errBoom, "canceled"},
+		}, locker.CodeCanceled, errBoom, "canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &fake{}
@@ -156,12 +165,12 @@ func useLocker(t *testing.T, l *locker.Locker) error {
 	_, err4 := l.TryLockNS(bg, "k")
 	_, err5 := l.Key("k")
 	_, _, err6 := l.Inspect(bg, "k")
-	_, err7 := locker.Call(bg, l, "k", func(context.Context) (int, error) { return 0, nil })
+	_, err7 := locker.Call(bg, l, "k", func(context.Context, *locker.Lease) (int, error) { return 0, nil })
 	if l.Capabilities().Name != "" {
 		t.Error("capabilities out of nothing")
 	}
-	return same(t, err, err2, err3, err4, err5, err6, err7, l.Ping(bg), l.Close(bg),
-		l.Do(bg, "k", func(context.Context) error { return nil }))
+	return same(t, err, err2, err3, err4, err5, err6, err7, listed(l, bg), l.Break(bg, "k", 1), l.Ping(bg), l.Close(bg),
+		l.Do(bg, "k", func(context.Context, *locker.Lease) error { return nil }))
 }
 
 // useLease calls everything that s has.
@@ -208,13 +217,13 @@ func TestUseAfterClose(t *testing.T) {
 	_, err3 := l.LockNS(bg, "k")
 	_, _, err4 := l.Inspect(bg, "k")
 	for _, err := range []error{
-		err, err2, err3, err4, l.Ping(bg), l.Do(bg, "k", func(context.Context) error { return nil }),
+		err, err2, err3, err4, listed(l, bg), l.Break(bg, "k", 1), l.Ping(bg), l.Do(bg, "k", func(context.Context, *locker.Lease) error { return nil }),
 		lease.Err(), lease.Unlock(bg), lease.Extend(bg, time.Second), session.Err(), session.Unlock(bg), context.Cause(ctx),
 	} {
-		wantError(t, err, locker.Closed, locker.ErrClosed)
+		wantError(t, err, locker.CodeClosed, locker.ErrClosed)
 	}
-	wantError(t, released.Unlock(bg), locker.Released, locker.ErrReleased)
-	wantError(t, released.Err(), locker.Released, locker.ErrReleased)
+	wantError(t, released.Unlock(bg), locker.CodeReleased, locker.ErrReleased)
+	wantError(t, released.Err(), locker.CodeReleased, locker.ErrReleased)
 	if !isDone(lease) || !isDone(session) {
 		t.Error("a hold's Done is open after Close")
 	}
@@ -234,17 +243,17 @@ func TestNewRefuses(t *testing.T) {
 		code locker.Code
 		says string
 	}{
-		"nil":             {nil, locker.Config{}, locker.InvalidArgument, "backend is nil"},
-		"nil pointer":     {noFake, locker.Config{}, locker.InvalidArgument, "backend is nil"},
-		"type":            {&fake{}, locker.Config{Type: "memory"}, locker.InvalidConfig, "for Open"},
-		"backend":         {&fake{}, locker.Config{Backend: 1}, locker.InvalidConfig, "for Open"},
-		"namespace":       {&fake{}, locker.Config{Namespace: "a:b"}, locker.InvalidConfig, "namespace"},
-		"negative ttl":    {&fake{}, locker.Config{TTL: -1}, locker.InvalidConfig, "ttl: -1ns"},
-		"ttl above max":   {&fake{}, locker.Config{TTL: math.MaxInt64}, locker.InvalidConfig, "ttl"},
-		"retry":           {&fake{}, locker.Config{Retry: &locker.Retry{Attempts: -2}}, locker.InvalidConfig, "retry.attempts: -2"},
-		"negative drift":  {&fake{}, locker.Config{DriftFactor: -1}, locker.InvalidConfig, "driftFactor"},
-		"drift infinite":  {&fake{}, locker.Config{DriftFactor: math.Inf(1)}, locker.InvalidConfig, "driftFactor"},
-		"drift no number": {&fake{}, locker.Config{DriftFactor: math.NaN()}, locker.InvalidConfig, "driftFactor"},
+		"nil":             {nil, locker.Config{}, locker.CodeInvalidArgument, "backend is nil"},
+		"nil pointer":     {noFake, locker.Config{}, locker.CodeInvalidArgument, "backend is nil"},
+		"type":            {&fake{}, locker.Config{Type: "memory"}, locker.CodeInvalidConfig, "for Open"},
+		"backend":         {&fake{}, locker.Config{Backend: 1}, locker.CodeInvalidConfig, "for Open"},
+		"namespace":       {&fake{}, locker.Config{Namespace: "a:b"}, locker.CodeInvalidConfig, "namespace"},
+		"negative ttl":    {&fake{}, locker.Config{TTL: -1}, locker.CodeInvalidConfig, "ttl: -1ns"},
+		"ttl above max":   {&fake{}, locker.Config{TTL: math.MaxInt64}, locker.CodeInvalidConfig, "ttl"},
+		"retry":           {&fake{}, locker.Config{Retry: locker.Retry{Attempts: -2}}, locker.CodeInvalidConfig, "retry.attempts: -2"},
+		"negative drift":  {&fake{}, locker.Config{DriftFactor: -1}, locker.CodeInvalidConfig, "driftFactor"},
+		"drift infinite":  {&fake{}, locker.Config{DriftFactor: math.Inf(1)}, locker.CodeInvalidConfig, "driftFactor"},
+		"drift no number": {&fake{}, locker.Config{DriftFactor: math.NaN()}, locker.CodeInvalidConfig, "driftFactor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := locker.New(c.b, c.cfg)
@@ -281,8 +290,10 @@ func (w wrapper) Unwrap() driver.Backend { return w.Backend }
 func TestUnsupported(t *testing.T) {
 	l := newLocker(t, plain{&fake{}}, locker.Config{})
 	_, _, err := l.Inspect(context.Background(), "k")
-	wantError(t, err, locker.Unsupported, locker.ErrUnsupported)
-	wantError(t, l.Ping(context.Background()), locker.Unsupported, locker.ErrUnsupported)
+	wantError(t, err, locker.CodeUnsupported, locker.ErrUnsupported)
+	for _, err := range []error{l.Ping(context.Background()), listed(l, context.Background()), l.Break(context.Background(), "k", 1)} {
+		wantError(t, err, locker.CodeUnsupported, locker.ErrUnsupported)
+	}
 }
 
 var hostileKeys = []string{
@@ -311,7 +322,7 @@ func TestHostileKeys(t *testing.T) {
 		}
 		seen[s.Key()], seen[ns.Key()] = true, true
 		_, err = l.TryLock(bg, key)
-		wantError(t, err, locker.Held, locker.ErrHeld)
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld)
 		if strings.ContainsAny(err.Error(), "\x00\n\r\x1b\u202e") || strings.Contains(err.Error(), "\xff") || len(err.Error()) > 400 {
 			t.Errorf("the error is not fit for a log: %q", err)
 		}

@@ -61,7 +61,7 @@ func TestLeaseEndsAtItsLocalDeadline(t *testing.T) {
 				if got := time.Since(began); got != c.want {
 					t.Errorf("Done after %s, want %s", got, c.want)
 				}
-				wantError(t, s.Err(), locker.Lost, locker.ErrLost, driver.ErrExpired)
+				wantError(t, s.Err(), locker.CodeLost, locker.ErrLost, driver.ErrExpired)
 				if !f.held("k") {
 					t.Error("the store's lease ended before the holder's")
 				}
@@ -80,8 +80,8 @@ func TestLocalClock(t *testing.T) {
 			t.Error("ended early")
 		}
 		time.Sleep(time.Nanosecond)
-		wantError(t, s.Err(), locker.Lost, driver.ErrExpired)
-		wantError(t, s.Unlock(bg), locker.Lost, driver.ErrExpired)
+		wantError(t, s.Err(), locker.CodeLost, driver.ErrExpired)
+		wantError(t, s.Unlock(bg), locker.CodeLost, driver.ErrExpired)
 		synctest.Wait()
 		if n := f.count("release"); n != 0 {
 			t.Errorf("%d releases of what is over by the same clock", n)
@@ -112,7 +112,7 @@ func TestExtend(t *testing.T) {
 		if !isDone(s) {
 			t.Error("not shortened")
 		}
-		wantError(t, s.Extend(bg, time.Second), locker.Lost, driver.ErrExpired) // EXT-002
+		wantError(t, s.Extend(bg, time.Second), locker.CodeLost, driver.ErrExpired) // EXT-002
 		if n := f.count("extend"); n != 3 {
 			t.Errorf("%d calls, want none after the end", n)
 		}
@@ -130,7 +130,7 @@ func TestExtendUnknown(t *testing.T) {
 			bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 				s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
 				began := time.Now()
-				wantError(t, s.Extend(bg, c.d), locker.Unavailable, locker.ErrUnavailable)
+				wantError(t, s.Extend(bg, c.d), locker.CodeUnavailable, locker.ErrUnavailable)
 				if s.Err() != nil {
 					t.Error("the hold has ended")
 				}
@@ -157,7 +157,7 @@ func TestExtendAfterUnknown(t *testing.T) {
 			bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 				s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
 				f.set(only("extend", unavailable))
-				wantError(t, s.Extend(bg, c.late), locker.Unavailable)
+				wantError(t, s.Extend(bg, c.late), locker.CodeUnavailable)
 				f.set(nil)
 				began := time.Now()
 				if err := s.Extend(bg, c.next); err != nil {
@@ -180,13 +180,13 @@ func TestExtendUnknownOnLocalClock(t *testing.T) {
 		s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
 		done := s.Done()
 		f.set(only("extend", unavailable))
-		wantError(t, s.Extend(bg, time.Second), locker.Unavailable)
+		wantError(t, s.Extend(bg, time.Second), locker.CodeUnavailable)
 		began := time.Now()
 		<-done
 		if d := time.Since(began); d != time.Second {
 			t.Errorf("Done after %s", d)
 		}
-		wantError(t, s.Unlock(bg), locker.Lost, driver.ErrExpired)
+		wantError(t, s.Unlock(bg), locker.CodeLost, driver.ErrExpired)
 		synctest.Wait()
 		f.nothingHeld(t)
 	})
@@ -210,7 +210,7 @@ func TestLossOfAnEarlierAttempt(t *testing.T) {
 					t.Errorf("ended by the loss of an earlier attempt: %v", s.Err())
 				}
 				f.lose("k", driver.ErrLost)
-				wantError(t, s.Err(), locker.Lost, locker.ErrLost)
+				wantError(t, s.Err(), locker.CodeLost, locker.ErrLost)
 			})
 		})
 	}
@@ -239,14 +239,14 @@ func TestExtendWhileTheHoldEnds(t *testing.T) {
 		code locker.Code
 		is   error
 	}{
-		"deadline": {func(*fake, *locker.Locker, *locker.Lease) {}, locker.Lost, driver.ErrExpired},
-		"lost":     {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrLost) }, locker.Lost, locker.ErrLost},
+		"deadline": {func(*fake, *locker.Locker, *locker.Lease) {}, locker.CodeLost, driver.ErrExpired},
+		"lost":     {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrLost) }, locker.CodeLost, locker.ErrLost},
 		"unlock": {func(_ *fake, _ *locker.Locker, s *locker.Lease) {
 			if err := s.Unlock(bg); err != nil {
 				panic(err)
 			}
-		}, locker.Released, locker.ErrReleased},
-		"close": {func(_ *fake, l *locker.Locker, _ *locker.Lease) { _ = l.Close(bg) }, locker.Closed, locker.ErrClosed},
+		}, locker.CodeReleased, locker.ErrReleased},
+		"close": {func(_ *fake, l *locker.Locker, _ *locker.Lease) { _ = l.Close(bg) }, locker.CodeClosed, locker.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{}
@@ -274,7 +274,7 @@ func TestExtendTooSlow(t *testing.T) {
 	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 		s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
 		f.set(only("extend", slow(time.Second)))
-		wantError(t, s.Extend(bg, time.Second), locker.Lost, driver.ErrExpired)
+		wantError(t, s.Extend(bg, time.Second), locker.CodeLost, driver.ErrExpired)
 	})
 }
 
@@ -286,7 +286,7 @@ func TestExtendsTakeTurns(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(bg, time.Second)
 		defer cancel()
-		wantError(t, s.Extend(ctx, time.Second), locker.Canceled, context.DeadlineExceeded)
+		wantError(t, s.Extend(ctx, time.Second), locker.CodeCanceled, context.DeadlineExceeded)
 		if err := s.Extend(bg, 30*time.Minute); err != nil {
 			t.Error(err)
 		}
@@ -304,8 +304,8 @@ func TestUnlock(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.nothingHeld(t)
-		wantError(t, s.Unlock(bg), locker.Released, locker.ErrReleased)
-		wantError(t, s.Extend(bg, time.Second), locker.Unsupported)
+		wantError(t, s.Unlock(bg), locker.CodeReleased, locker.ErrReleased)
+		wantError(t, s.Extend(bg, time.Second), locker.CodeReleased)
 		if n := f.count("release"); n != 1 {
 			t.Errorf("%d releases, want 1 (REL-003)", n)
 		}
@@ -339,7 +339,7 @@ func TestUnlock(t *testing.T) {
 		s = mustLock(t, l, "k", locker.WithTTL(time.Second))
 		time.Sleep(time.Second)
 		next := mustLock(t, l, "k")
-		wantError(t, s.Unlock(bg), locker.Lost, locker.ErrLost)
+		wantError(t, s.Unlock(bg), locker.CodeLost, locker.ErrLost)
 		synctest.Wait()
 		if !f.held("k") || next.Err() != nil {
 			t.Error("the next holder was touched")
@@ -348,8 +348,8 @@ func TestUnlock(t *testing.T) {
 		f.mu.Lock()
 		delete(f.holds, "k")
 		f.mu.Unlock()
-		wantError(t, next.Unlock(bg), locker.Lost, locker.ErrLost)
-		wantError(t, next.Unlock(bg), locker.Released, locker.ErrReleased)
+		wantError(t, next.Unlock(bg), locker.CodeLost, locker.ErrLost)
+		wantError(t, next.Unlock(bg), locker.CodeReleased, locker.ErrReleased)
 	})
 }
 
@@ -360,7 +360,7 @@ func TestUnlockInTheDrift(t *testing.T) {
 		s := mustLock(t, l, "k", locker.WithTTL(time.Hour), locker.WithDriftFactor(0.5))
 		<-s.Done()
 		for range 2 {
-			wantError(t, s.Unlock(bg), locker.Lost, driver.ErrExpired)
+			wantError(t, s.Unlock(bg), locker.CodeLost, driver.ErrExpired)
 		}
 		synctest.Wait()
 		f.nothingHeld(t)
@@ -383,7 +383,7 @@ func TestUnlockWithEndedCtx(t *testing.T) {
 		s := mustLock(t, l, "k")
 		f.set(only("release", hung))
 		began := time.Now()
-		wantError(t, s.Unlock(ctx), locker.Unavailable, locker.ErrUnavailable)
+		wantError(t, s.Unlock(ctx), locker.CodeUnavailable, locker.ErrUnavailable)
 		if d := time.Since(began); d != 5*time.Second {
 			t.Errorf("it took %s", d)
 		}
@@ -397,13 +397,13 @@ func TestUnlockUnconfirmed(t *testing.T) {
 		f := &fake{hook: only("release", lostReply)}
 		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 			s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
-			wantError(t, s.Unlock(bg), locker.Unavailable, locker.ErrUnavailable)
+			wantError(t, s.Unlock(bg), locker.CodeUnavailable, locker.ErrUnavailable)
 			f.nothingHeld(t)
 			f.set(nil)
 			if err := s.Unlock(bg); err != nil {
 				t.Errorf("the second: %v", err)
 			}
-			wantError(t, s.Unlock(bg), locker.Released, locker.ErrReleased)
+			wantError(t, s.Unlock(bg), locker.CodeReleased, locker.ErrReleased)
 		})
 	})
 	t.Run("another waits for it", func(t *testing.T) {
@@ -421,12 +421,12 @@ func TestUnlockUnconfirmed(t *testing.T) {
 			cancel()
 			short, cancel := context.WithTimeout(bg, time.Second)
 			defer cancel()
-			wantError(t, s.Unlock(short), locker.Unavailable, context.DeadlineExceeded)
+			wantError(t, s.Unlock(short), locker.CodeUnavailable, context.DeadlineExceeded)
 			second := make(chan error)
 			go func() { second <- s.Unlock(ended) }() // REL-004 holds for the wait too
 			synctest.Wait()
 			f.set(nil)
-			wantError(t, <-first, locker.Unavailable)
+			wantError(t, <-first, locker.CodeUnavailable)
 			if err := <-second; err != nil {
 				t.Errorf("the second: %v", err)
 			}
@@ -436,8 +436,8 @@ func TestUnlockUnconfirmed(t *testing.T) {
 		f := &fake{hook: only("release", unavailable)}
 		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 			s := mustLock(t, l, "k", locker.WithTTL(time.Minute))
-			wantError(t, s.Unlock(bg), locker.Unavailable, locker.ErrUnavailable)
-			wantError(t, s.Unlock(bg), locker.Unavailable, locker.ErrUnavailable)
+			wantError(t, s.Unlock(bg), locker.CodeUnavailable, locker.ErrUnavailable)
+			wantError(t, s.Unlock(bg), locker.CodeUnavailable, locker.ErrUnavailable)
 			if !isDone(s) || !f.held("k") {
 				t.Error("want it ended here and held there")
 			}
@@ -458,7 +458,7 @@ func TestUnknownAcquireIsTakenBack(t *testing.T) {
 		f := &fake{hook: only("acquire", lostReply)}
 		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 			_, err := l.TryLock(bg, "k")
-			wantError(t, err, locker.Unavailable, locker.ErrUnavailable)
+			wantError(t, err, locker.CodeUnavailable, locker.ErrUnavailable)
 			synctest.Wait()
 			f.nothingHeld(t)
 		})
@@ -474,7 +474,7 @@ func TestUnknownAcquireIsTakenBack(t *testing.T) {
 			})
 			for i := range 100 {
 				_, err := l.TryLock(bg, fmt.Sprint("k", i))
-				wantError(t, err, locker.Unavailable)
+				wantError(t, err, locker.CodeUnavailable)
 			}
 			time.Sleep(10 * time.Second)
 			if n := f.count("release"); n > 100+10*8*20 {
@@ -496,7 +496,7 @@ func TestUnknownAcquireIsTakenBack(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(bg, 1500*time.Millisecond, errBoom)
 			defer cancel()
 			_, err := l.Lock(ctx, "k")
-			wantError(t, err, locker.Unavailable, context.DeadlineExceeded, errBoom, locker.ErrUnavailable)
+			wantError(t, err, locker.CodeUnavailable, context.DeadlineExceeded, errBoom, locker.ErrUnavailable)
 			synctest.Wait()
 			f.nothingHeld(t)
 		})
@@ -554,14 +554,30 @@ func TestGrantComesTooLate(t *testing.T) {
 					b = losesEarly{f}
 				}
 				l := newLocker(t, b, locker.Config{Observer: rec})
-				s, err := l.Lock(bg, "k", locker.WithTTL(30*time.Second))
-				wantError(t, err, locker.Lost, locker.ErrLost)
+				s, err := l.TryLock(bg, "k", locker.WithTTL(30*time.Second))
+				wantError(t, err, locker.CodeLost, locker.ErrLost)
 				if s != nil {
 					t.Error("a lease beside an error")
 				}
-				synctest.Wait()
+				time.Sleep(5 * time.Minute)
 				f.nothingHeld(t)
-				rec.want(t, "k")
+				// A Lock has patience: the next grant may come in time.
+				ctx, cancel := context.WithTimeout(bg, 5*time.Minute)
+				defer cancel()
+				_, err = l.Lock(ctx, "k", locker.WithTTL(30*time.Second))
+				time.Sleep(5 * time.Minute)
+				f.nothingHeld(t)
+				if early { // it was taken away: others may have seen it
+					wantError(t, err, locker.CodeLost, locker.ErrLost)
+					rec.want(t, "k", "Refused", "Refused")
+					return
+				}
+				wantError(t, err, locker.CodeLost, locker.ErrLost, context.DeadlineExceeded)
+				rec.want(t, "k", "Refused", "Waiting", "GaveUp")
+				time.AfterFunc(time.Minute, func() { f.set(nil) })
+				if s, err = l.Lock(bg, "k", locker.WithTTL(30*time.Second)); err != nil || s.Unlock(bg) != nil {
+					t.Errorf("after the hang: %v", err)
+				}
 			})
 		})
 	}
@@ -586,15 +602,15 @@ func TestReasons(t *testing.T) {
 		is     error
 		isNot  error
 	}{
-		"expired": {func(*fake, *locker.Locker, *locker.Lease) { time.Sleep(time.Minute) }, locker.Lost, locker.ReasonExpired, driver.ErrExpired, locker.ErrReleased},
-		"told so": {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrExpired) }, locker.Lost, locker.ReasonExpired, driver.ErrExpired, nil},
+		"expired": {func(*fake, *locker.Locker, *locker.Lease) { time.Sleep(time.Minute) }, locker.CodeLost, locker.ReasonExpired, driver.ErrExpired, locker.ErrReleased},
+		"told so": {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrExpired) }, locker.CodeLost, locker.ReasonExpired, driver.ErrExpired, nil},
 		"deleted": {func(f *fake, _ *locker.Locker, _ *locker.Lease) {
 			f.lose("k", fmt.Errorf("deleted: %w", driver.ErrLost))
-		}, locker.Lost, locker.ReasonLost, locker.ErrLost, driver.ErrExpired},
-		"nil cause":   {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", nil) }, locker.Lost, locker.ReasonLost, locker.ErrLost, nil},
-		"unreachable": {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrUnavailable) }, locker.Lost, locker.ReasonUnreachable, locker.ErrLost, locker.ErrUnavailable},
-		"released":    {func(_ *fake, _ *locker.Locker, s *locker.Lease) { _ = s.Unlock(bg) }, locker.Released, locker.ReasonReleased, locker.ErrReleased, locker.ErrLost},
-		"closed":      {func(_ *fake, l *locker.Locker, _ *locker.Lease) { _ = l.Close(bg) }, locker.Closed, locker.ReasonClosed, locker.ErrClosed, locker.ErrLost},
+		}, locker.CodeLost, locker.ReasonLost, locker.ErrLost, driver.ErrExpired},
+		"nil cause":   {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", nil) }, locker.CodeLost, locker.ReasonLost, locker.ErrLost, nil},
+		"unreachable": {func(f *fake, _ *locker.Locker, _ *locker.Lease) { f.lose("k", driver.ErrUnavailable) }, locker.CodeLost, locker.ReasonUnreachable, locker.ErrLost, locker.ErrUnavailable},
+		"released":    {func(_ *fake, _ *locker.Locker, s *locker.Lease) { _ = s.Unlock(bg) }, locker.CodeReleased, locker.ReasonReleased, locker.ErrReleased, locker.ErrLost},
+		"closed":      {func(_ *fake, l *locker.Locker, _ *locker.Lease) { _ = l.Close(bg) }, locker.CodeClosed, locker.ReasonClosed, locker.ErrClosed, locker.ErrLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{}
@@ -671,7 +687,7 @@ func TestDo(t *testing.T) {
 	f := &fake{}
 	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 		var inside context.Context
-		n, err := locker.Call(bg, l, "k", func(ctx context.Context) (int, error) {
+		n, err := locker.Call(bg, l, "k", func(ctx context.Context, _ *locker.Lease) (int, error) {
 			inside = ctx
 			if s, ok := locker.FromContext(ctx); !ok || s.Token() != 1 || !f.held("k") {
 				t.Error("not under the lock")
@@ -693,19 +709,19 @@ func TestDo(t *testing.T) {
 					t.Errorf("recovered %v", r)
 				}
 			}()
-			_ = l.Do(bg, "k", func(context.Context) error { panic("oh") })
+			_ = l.Do(bg, "k", func(context.Context, *locker.Lease) error { panic("oh") })
 		}()
 		f.nothingHeld(t)
 
 		t.Log("a lost hold is an error whatever fn says")
-		err = l.Do(bg, "k", func(ctx context.Context) error {
+		err = l.Do(bg, "k", func(ctx context.Context, _ *locker.Lease) error {
 			f.lose("k", driver.ErrLost)
 			<-ctx.Done()
-			wantError(t, context.Cause(ctx), locker.Lost, locker.ErrLost)
+			wantError(t, context.Cause(ctx), locker.CodeLost, locker.ErrLost)
 			return nil
 		})
-		wantError(t, err, locker.Lost, locker.ErrLost)
-		err = l.Do(bg, "k", func(context.Context) error {
+		wantError(t, err, locker.CodeLost, locker.ErrLost)
+		err = l.Do(bg, "k", func(context.Context, *locker.Lease) error {
 			f.lose("k", driver.ErrLost)
 			return errBoom
 		})
@@ -714,7 +730,7 @@ func TestDo(t *testing.T) {
 		}
 
 		t.Log("fn unlocks by itself")
-		err = l.Do(bg, "k", func(ctx context.Context) error {
+		err = l.Do(bg, "k", func(ctx context.Context, _ *locker.Lease) error {
 			s, _ := locker.FromContext(ctx)
 			return s.Unlock(ctx)
 		})
@@ -724,7 +740,7 @@ func TestDo(t *testing.T) {
 
 		t.Log("the caller's ctx ends")
 		ctx, cancel := context.WithCancel(bg)
-		err = l.Do(ctx, "k", func(ctx context.Context) error {
+		err = l.Do(ctx, "k", func(ctx context.Context, _ *locker.Lease) error {
 			cancel()
 			<-ctx.Done()
 			return ctx.Err()
@@ -736,16 +752,16 @@ func TestDo(t *testing.T) {
 
 		t.Log("no lock, no fn")
 		release := f.take("k", 0)
-		err = l.Do(bg, "k", func(context.Context) error {
+		err = l.Do(bg, "k", func(context.Context, *locker.Lease) error {
 			t.Error("fn ran")
 			return nil
-		}, locker.WithRetry(locker.Retry{}))
-		wantError(t, err, locker.Held, locker.ErrHeld)
+		}, locker.WithRetry(locker.NoRetry()))
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld)
 		release()
 
 		t.Log("Close inside")
-		err = l.Do(bg, "k", func(context.Context) error { return l.Close(bg) })
-		wantError(t, err, locker.Closed, locker.ErrClosed)
+		err = l.Do(bg, "k", func(context.Context, *locker.Lease) error { return l.Close(bg) })
+		wantError(t, err, locker.CodeClosed, locker.ErrClosed)
 	})
 }
 
@@ -756,7 +772,7 @@ func TestExtendAfterTwoUnknown(t *testing.T) {
 		s := mustLock(t, l, "k", locker.WithTTL(10*time.Second))
 		f.set(only("extend", unavailable))
 		for _, d := range []time.Duration{2 * time.Second, time.Minute} {
-			wantError(t, s.Extend(bg, d), locker.Unavailable)
+			wantError(t, s.Extend(bg, d), locker.CodeUnavailable)
 		}
 		f.set(nil)
 		began := time.Now()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/lockstep-go/lockstep/locker/internal/conf"
 )
 
 // Limits of what a caller may ask for.
@@ -16,68 +17,104 @@ const (
 	MaxKey = 1024
 	// MaxNamespace is the greatest length of a namespace in bytes.
 	MaxNamespace = 256
-	// MaxTTL is the longest ttl. Whoever needs a longer one wants a session.
+	// MaxIdentity is the greatest length of Config.Identity in bytes.
+	MaxIdentity = 256
+	// MaxNote is the greatest length of a note in bytes.
+	MaxNote = 1024
+	// MaxTTL is the longest ttl. For a longer hold take a session.
 	MaxTTL = 100 * 365 * 24 * time.Hour
 	// MaxRetryDelay is the longest Retry.Delay.
 	MaxRetryDelay = 24 * time.Hour
+	// MaxOpenWait is the longest Config.OpenWait.
+	MaxOpenWait = 24 * time.Hour
 	// MaxDriftFactor is the greatest DriftFactor.
 	MaxDriftFactor = 0.5
 )
 
-// Defaults, where Config and the call are silent.
+// Defaults, where Config and the call are silent. There is no default ttl: without one a hold
+// is a session.
 const (
 	DefaultNamespace   = "app"
-	DefaultDelay       = 100 * time.Millisecond
-	DefaultJitter      = 50 * time.Millisecond
-	DefaultDriftFactor = 0.01 // of a backend with a clock of its own
+	DefaultDelay       = 100 * time.Millisecond // Retry.Delay
+	DefaultJitter      = 50 * time.Millisecond  // Retry.Jitter
+	DefaultDriftFactor = 0.01                   // of a backend with a clock of its own
 )
 
-// Forever is the Retry.Attempts that never gives up.
-const Forever = -1
+// Special values of the fields of Retry.
+const (
+	// Forever is the Retry.Attempts that never gives up. It is the default.
+	Forever = -1
+	// None is the Retry.Attempts of no retry. In sources and variables it is written as 0.
+	None = math.MinInt
+	// NoJitter is the Retry.Jitter of equal delays. In sources and variables it is written as 0s.
+	NoJitter time.Duration = math.MinInt64
+)
 
 // Retry is how Lock waits for a lock that is held, or for a backend that does not
 // answer (WAIT-002). It applies to acquiring only, never to Unlock or Extend
-// (WAIT-005).
+// (WAIT-005). The zero value is the default: until the ctx ends, with 100 ms ± 50 ms between
+// attempts. Retry{Attempts: locker.None} does not wait.
 //
 //lockgen:atmost jitter delay
 type Retry struct {
-	// Attempts is how many timed attempts follow the first one: 0 for none, Forever
-	// (-1) for no limit. Attempts made early, because a release was announced, do
-	// not count.
-	//
-	//lockgen:initial Forever
+	//lockgen:default Forever
 	//lockgen:min Forever
-	Attempts int `json:"attempts"`
-	// Delay is the time between timed attempts; in Go, 0 means DefaultDelay. Less than a
-	// millisecond counts as one.
-	//
+
+	// Attempts is how many timed attempts follow the first one: Forever (-1), the default,
+	// for no limit. 0 for none; in Go that is None, because there 0 means the default.
+	// Attempts made early, because a release was announced, do not count.
+	Attempts int `json:"attempts" lockstep:"none"`
+
 	//lockgen:default DefaultDelay
 	//lockgen:min 1ns
 	//lockgen:max MaxRetryDelay
+
+	// Delay is the time between timed attempts, the fallback of a waiter that gets no hint of
+	// a release. Less than a millisecond counts as one.
 	Delay time.Duration `json:"delay"`
-	// Jitter spreads the attempts of many processes: each delay is drawn evenly from
-	// Delay ± Jitter. 0 for none.
-	//
-	//lockgen:initial DefaultJitter
+
 	//lockgen:min 0s
-	Jitter time.Duration `json:"jitter"`
+
+	// Jitter spreads the attempts of many processes: each delay is drawn evenly from
+	// Delay ± Jitter. The default is DefaultJitter, but at most half of Delay. 0s for none;
+	// in Go that is NoJitter, because there 0 means the default.
+	Jitter time.Duration `json:"jitter" lockstep:"none"`
 }
 
-// DefaultRetry waits until the ctx ends: Forever, 100 ms ± 50 ms.
-func DefaultRetry() Retry {
-	var r Retry
-	r.Reset()
+// DefaultRetry is what the zero Retry means, in numbers: Forever, 100 ms ± 50 ms.
+func DefaultRetry() Retry { return Retry{}.resolved() }
+
+// String is r as JSON, as it stands in a source of a configuration:
+// {"attempts":0,"delay":"50ms"}.
+func (r Retry) String() string { return conf.ShowValue(r) }
+
+// NoRetry is the Retry of a Lock that makes one attempt, as TryLock does.
+func NoRetry() Retry { return Retry{Attempts: None} }
+
+// checked is r as the core uses it, or an error that names the field.
+func (r Retry) checked() (Retry, error) {
+	r.setDefaults()
+	return r.resolved(), r.validate("retry.")
+}
+
+// resolved is r, which is valid, with the words of the core: there, 0 attempts are none, and
+// so is a jitter of 0.
+func (r Retry) resolved() Retry {
+	r.setDefaults()
+	if r.Attempts == None {
+		r.Attempts = 0
+	}
+	switch r.Jitter {
+	case NoJitter:
+		r.Jitter = 0
+	case 0:
+		r.Jitter = min(DefaultJitter, r.Delay/2)
+	}
 	return r
 }
 
-// checked is r with its gap filled, or an error that names the field.
-func (r Retry) checked() (Retry, error) {
-	r.setDefaults()
-	return r, r.validate("retry.")
-}
-
-// next draws the time until the next timed attempt. It is never 0, so that a
-// waiter cannot spin.
+// next draws the time until the next timed attempt, which is a waiter's fallback. It is never 0,
+// so that a waiter cannot spin.
 func (r Retry) next() time.Duration {
 	d := r.Delay
 	if r.Jitter > 0 {
@@ -105,11 +142,11 @@ func (r Retry) budget() (d time.Duration, ok bool) {
 	return d, true
 }
 
-// Option changes one thing for one call; what it leaves alone is as in the Locker's
-// Config. It is a value, so that it costs no allocation. Of several for the same thing the
-// last one counts. A wrong value is the error of the call that gets it, before any I/O.
+// Option changes one setting for one call; the others are as in the Locker's Config. It is a
+// value, so that it costs no allocation. Of several for the same setting the last one counts. A
+// wrong value is the error of the call, before any I/O.
 type Option struct {
-	set uint8 // which of the fields below are given
+	set uint16 // which of the fields below are given
 	settings
 }
 
@@ -119,6 +156,10 @@ const (
 	setRetry
 	setNamespace
 	setDrift
+	setKeep
+	setProgress
+	setLabel
+	setNote
 )
 
 // settings are what Config and Option share.
@@ -127,10 +168,18 @@ type settings struct {
 	retry     Retry
 	namespace string
 	drift     float64 // 0: the backend's default
+
+	inNamespace bool // the namespace goes before every key, not only before those of LockNS
+
+	keep     bool
+	keepMax  time.Duration // 0: no cap
+	progress *func() bool  // nil: every holder makes progress; a pointer, so that an Option is comparable
+	label    string
+	note     string
 }
 
-// WithTTL asks for a lease that ends d from the grant unless it is extended or
-// unlocked. Below 1 ms it is rounded up; zero or negative is ErrInvalidTTL (TTL-003).
+// WithTTL asks for a lease that ends d after the grant unless it is extended or unlocked. d is
+// rounded up to whole milliseconds; zero, negative or above MaxTTL is ErrInvalidTTL (TTL-003).
 func WithTTL(d time.Duration) Option {
 	return Option{set: setTTL, settings: settings{ttl: d}}
 }
@@ -138,21 +187,65 @@ func WithTTL(d time.Duration) Option {
 // WithSession asks for a session although the Locker's Config has a TTL.
 func WithSession() Option { return Option{set: setSession} }
 
-// WithRetry says how long Lock waits. TryLock never waits and ignores it, but for a wrong
-// one, which is ErrInvalidConfig.
+// WithRetry says how long Lock waits. TryLock never waits: it only checks that r is valid. An
+// invalid one is ErrInvalidConfig.
 func WithRetry(r Retry) Option { return Option{set: setRetry, settings: settings{retry: r}} }
 
-// WithNamespace is the namespace for one LockNS, TryLockNS. A wrong one is ErrInvalidKey.
+// WithNamespace puts ns and a colon before the key of one call, whichever call it is: a Lock as
+// well as a LockNS, in place of the Locker's own namespace. A wrong one is ErrInvalidKey.
 func WithNamespace(ns string) Option {
 	return Option{set: setNamespace, settings: settings{namespace: ns}}
 }
 
-// WithDriftFactor says how much earlier than the backend's own the local deadline
-// of a lease is, as a share of its ttl: 0.01 ends a lease of 30 s 300 ms early. Above
-// 0 and at most MaxDriftFactor.
+// WithDriftFactor says how much earlier the local deadline of a lease is than the backend's, as a
+// share of its ttl: 0.01 ends a lease of 30 s 300 ms early. It must be above 0 and at most
+// MaxDriftFactor; otherwise the call returns ErrInvalidConfig.
 func WithDriftFactor(f float64) Option {
 	return Option{set: setDrift, settings: settings{drift: f}}
 }
+
+// WithKeepAlive makes a lease that extends itself: whenever a third of its ttl has passed, it is
+// extended to its whole ttl, until max after the grant. A max of 0 is no cap. At the cap its ctx
+// ends, with ReasonCapped, and nothing extends it any more: its holder has what remains, at least
+// two thirds of the ttl while the backend answers, to stop before anybody else gets the key, and
+// frees it with Unlock (KEEP-002). It needs a ttl: with a session it is ErrInvalidTTL. A negative
+// max is ErrInvalidConfig.
+//
+// A session is kept alive too, by the backend, and its key outlives a dead process by the
+// backend's SessionValidity rather than by a ttl of the call's. What only a session has: it takes
+// no request of its own (the backend renews all of them at once), a process that is the only
+// client of its store keeps it for ever, and Extend cannot shorten it. What only a kept lease
+// has: a ttl for each call, the cap, WithProgress, Leave, and the hand-off between the goroutines
+// of a process.
+func WithKeepAlive(max time.Duration) Option {
+	return Option{set: setKeep, settings: settings{keep: true, keepMax: max}}
+}
+
+// WithProgress has progress called before each extension of a kept lease. While it returns false
+// the lease is not extended, and progress is called again from time to time until a third of the
+// ttl remains. Then the lease's ctx ends, with ReasonStalled; the key stays taken until the lease
+// expires or is unlocked (KEEP-003). progress is called by a goroutine of its own; while it blocks, its own
+// lease is not extended. WithProgress does nothing without WithKeepAlive.
+func WithProgress(progress func() bool) Option {
+	o := Option{set: setProgress}
+	if progress != nil {
+		o.progress = &progress
+	}
+	return o
+}
+
+// WithLabel puts a word into the Events and the log lines of one call and of its hold, for
+// metrics, which cannot have one series per key. A program should have few different labels.
+// Family sets its own.
+func WithLabel(label string) Option {
+	return Option{set: setLabel, settings: settings{label: label}}
+}
+
+// WithNote puts a text for people beside the hold, in the same round trip: what it is for, which
+// request or job it belongs to. Inspect and List tell it, where the backend keeps it (the capability
+// Notes). Everybody who can read the store can read it, so no secret belongs into it. It may hold any
+// bytes, at most MaxNote of them; a longer one is ErrInvalidArgument.
+func WithNote(text string) Option { return Option{set: setNote, settings: settings{note: text}} }
 
 // change applies opts to s, checked.
 func (s *settings) change(opts []Option) *Error {
@@ -164,7 +257,7 @@ func (s *settings) change(opts []Option) *Error {
 		}
 		if o.set&setTTL != 0 {
 			if err := checkTTL(o.ttl); err != nil {
-				return &Error{Code: InvalidTTL, Err: err}
+				return &Error{Code: CodeInvalidTTL, Err: err}
 			}
 			s.ttl = roundTTL(o.ttl)
 		}
@@ -174,22 +267,51 @@ func (s *settings) change(opts []Option) *Error {
 		if o.set&setRetry != 0 {
 			r, err := o.retry.checked()
 			if err != nil {
-				return &Error{Code: InvalidConfig, Err: err}
+				return &Error{Code: CodeInvalidConfig, Err: err}
 			}
 			s.retry = r
 		}
 		if o.set&setNamespace != 0 {
 			if err := checkNamespace(o.namespace); err != nil {
-				return &Error{Code: InvalidKey, Err: err}
+				return &Error{Code: CodeInvalidKey, Err: err}
 			}
-			s.namespace = o.namespace
+			s.namespace, s.inNamespace = o.namespace, true
 		}
 		if o.set&setDrift != 0 {
 			if err := checkDrift(o.drift); err != nil {
-				return &Error{Code: InvalidConfig, Err: err}
+				return &Error{Code: CodeInvalidConfig, Err: err}
 			}
 			s.drift = o.drift
 		}
+		if o.set&setKeep != 0 {
+			if o.keepMax < 0 {
+				return &Error{Code: CodeInvalidConfig, Err: fmt.Errorf("keepAlive: %s is below 0; 0 is no cap", o.keepMax)}
+			}
+			s.keep, s.keepMax = true, o.keepMax
+		}
+		if o.set&setProgress != 0 {
+			s.progress = o.progress
+		}
+		if o.set&setLabel != 0 {
+			s.label = o.label
+		}
+		if o.set&setNote != 0 {
+			if n := len(o.note); n > MaxNote {
+				return &Error{Code: CodeInvalidArgument, Err: fmt.Errorf("note: it has %d bytes; at most %d are allowed", n, MaxNote)}
+			}
+			s.note = o.note
+		}
+	}
+	return nil
+}
+
+// checkExtension is checkTTL in the words of an Extend.
+func checkExtension(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("extend needs a duration above 0, not %s; to end the hold, Unlock it", d)
+	}
+	if d > MaxTTL {
+		return fmt.Errorf("%s is above %s", d, MaxTTL)
 	}
 	return nil
 }
@@ -211,7 +333,7 @@ func roundTTL(d time.Duration) time.Duration {
 
 // checkNamespace is what Config's Validate says of a namespace, as the error of a key.
 func checkNamespace(ns string) error {
-	err := Config{Namespace: ns}.Validate()
+	err := config{Namespace: ns, Retry: Retry{Attempts: Forever, Delay: DefaultDelay}}.Validate()
 	if err == nil {
 		return nil // most calls; what follows costs an allocation
 	}

@@ -3,59 +3,137 @@ package locker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// acquireOrWait is Lock's patience. waited says whether the first attempt was not
-// enough. It returns with s a live hold, or with the last obstacle as the error.
-func (l *Locker) acquireOrWait(ctx context.Context, s *Lease, r Retry) (waited bool, err error) {
-	if l.waiter != nil || !l.queues.busy(s.key) {
-		err = l.attempt(ctx, s, l.backend.Acquire, false)
-		if err == nil || !mayRetry(err) || ctx.Err() != nil {
-			return false, err
-		}
-	} else {
-		err = driver.ErrHeld // others of this process are waiting already: get in line (WAIT-004)
-	}
-	return true, l.wait(ctx, s, r, err)
+// waiting is how a Lock waits for a key, and what a release does for the waiters. There are two:
+// native, where the backend waits by itself, and queues, where the core does. What the backend
+// can do is found out once, in New.
+type waiting interface {
+	// acquire makes the first attempt of a and, as far as r allows, waits. It returns a with a
+	// live hold, or with the last obstacle as the error.
+	acquire(ctx context.Context, a attempt, r Retry) (attempt, error)
+	// release frees what s holds, for Unlock, and lets the next waiter of this Locker have it.
+	// The error is that of s's release alone. again says that a release of s had an unknown
+	// outcome before.
+	release(ctx context.Context, s *Lease, again bool) error
 }
 
-// acquireHere is acquireOrWait for a local backend. Its Wait is the first attempt too, and ends
-// by itself when Close begins; the core waits only where a number of attempts is the limit.
-func (l *Locker) acquireHere(ctx context.Context, s *Lease, r *Retry) (waited bool, err error) {
-	if l.waiter == nil && r.Attempts != 0 && l.queues.busy(s.key) {
-		err = driver.ErrHeld // in line (WAIT-004); see acquireOrWait
-	} else {
-		err = l.attemptHere(ctx, s, r.Attempts == Forever && l.waiter != nil)
-	}
-	if err == nil || !mayRetry(err) {
-		return false, err
-	}
-	if ctx.Err() == nil && r.Attempts != 0 {
-		err = l.wait(ctx, s, *r, err)
-	}
-	return true, err
+// native leaves the waiting to the backend, for as long as the timed attempts would have taken.
+type native struct {
+	l      *core
+	waiter driver.Waiter
 }
 
-// wait goes on trying after an attempt that ended with err.
-func (l *Locker) wait(ctx context.Context, s *Lease, r Retry, err error) error {
-	if l.waiter != nil {
-		wctx, cancel := l.untilClose(ctx)
+func (n native) acquire(ctx context.Context, a attempt, r Retry) (attempt, error) {
+	err := a.ask(ctx, n.l.backend.Acquire)
+	if r.Attempts == 0 || err == nil || !mayRetry(err) || ctx.Err() != nil {
+		return a, err
+	}
+	a.waits(ctx, err)
+	wctx, cancel := n.l.untilClose(ctx)
+	defer cancel()
+	if wctx, cancel = r.within(wctx); cancel != nil {
 		defer cancel()
-		err = l.waitNatively(wctx, s, r, err)
-	} else {
-		err = l.waitInLine(ctx, s, r, err)
 	}
-	if err != nil && ctx.Err() == nil && l.closing.Err() != nil {
-		err = driver.ErrClosed
+	last, down := err, false
+	for wctx.Err() == nil {
+		if is := codeOf(last) == CodeUnavailable; is != down {
+			down = is
+			n.l.tellOutage(a.lease.key, is, last)
+		}
+		if err = a.ask(wctx, n.waiter.Wait); err == nil || !mayRetry(err) {
+			if down {
+				n.l.tellOutage(a.lease.key, false, nil)
+			}
+			return a, err
+		}
+		if cutShort(wctx, err) {
+			break
+		}
+		if last = err; codeOf(err) == CodeHeld {
+			last = driver.ErrHeld // its words may name a ctx that is not the caller's
+		}
+		pause := time.NewTimer(r.next())
+		select {
+		case <-pause.C:
+		case <-wctx.Done():
+			pause.Stop()
+		}
 	}
-	return err
+	return a, n.l.unlessClosing(ctx, last)
 }
 
-// untilClose is ctx until Close begins: it must reach an attempt under way (CLO-002).
-func (l *Locker) untilClose(ctx context.Context) (context.Context, func()) {
+func (n native) release(ctx context.Context, s *Lease, _ bool) error {
+	return n.l.backend.Release(ctx, s.holder())
+}
+
+// take is Lock on a backend in this process: it takes a free key by the short way, and waits in
+// the backend's own queue.
+func (l *core) take(ctx context.Context, key string, set *settings) (s *Lease, waited bool, err error) {
+	s = &Lease{l: l, key: key, session: set.ttl == 0}
+	if set.drift != 0 {
+		s.own().drift = set.drift
+	}
+	var sent time.Duration
+	if !s.session {
+		sent = l.now()
+	}
+	token, where, turn, err := l.hand.Take(key, set.ttl, sent, (*listener)(s), set.retry.Attempts != 0, set.note)
+	if turn != nil {
+		waited = true
+		(&attempt{lease: s, ttl: set.ttl, label: set.label}).waits(ctx, driver.ErrHeld)
+		wctx, cancel := set.retry.within(ctx)
+		token, where, sent, err = turn.Await(wctx)
+		if cancel != nil {
+			cancel()
+			if err != nil && ctx.Err() == nil && codeOf(err) == CodeHeld {
+				err = driver.ErrHeld // its words name the end of a ctx that is not the caller's
+			}
+		}
+	}
+	if err != nil {
+		return nil, waited, err
+	}
+	s.mu.Lock()
+	s.token, s.where, s.seq = token, where, driver.TakenSeq(token)
+	if s.phase == over { // its loss came first, or Close
+		reason := s.reason
+		s.mu.Unlock() // the backend calls Lost, which takes it, under the mutex that Drop takes
+		_ = l.hand.Drop(where, token, 0)
+		if reason == ReasonClosed {
+			return nil, waited, driver.ErrClosed
+		}
+		return nil, waited, &tooLate{l.now() - sent, false}
+	}
+	s.toLocked(holding)
+	if l.observed() {
+		s.own().since = l.now()
+	}
+	if !s.session {
+		s.setDeadlineLocked(l.localDeadline(sent, set.ttl, set.drift))
+	}
+	s.mu.Unlock()
+	return s, waited, nil
+}
+
+// within bounds ctx by the time that r's timed attempts take. cancel is nil where they have no
+// end.
+func (r Retry) within(ctx context.Context) (_ context.Context, cancel context.CancelFunc) {
+	budget, ok := r.budget()
+	if !ok {
+		return ctx, nil
+	}
+	return context.WithTimeoutCause(ctx, budget, errPatience)
+}
+
+var errPatience = errors.New("the retries are used up")
+
+// untilClose is ctx until Close begins: it must reach an attempt in flight (CLO-002).
+func (l *core) untilClose(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(l.closing, func() { cancel(errClosing) })
 	return ctx, func() {
@@ -64,170 +142,45 @@ func (l *Locker) untilClose(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// mayRetry: contention and outages pass; everything else will be the same next time.
-func mayRetry(err error) bool {
-	c := codeOf(err)
-	return c == Held || c == Unavailable
+// unlessClosing is err, or ErrClosed if Close ended the waiting rather than ctx.
+func (l *core) unlessClosing(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() == nil && l.closing.Err() != nil {
+		return driver.ErrClosed
+	}
+	return err
 }
 
 // cutShort: err came because ctx has ended. It says nothing of the backend, so that the
 // obstacle before it remains the last one (CTX-003, ERR-002).
 func cutShort(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && codeOf(err) == Unavailable
+	return ctx.Err() != nil && codeOf(err) == CodeUnavailable
 }
 
-// giveUp takes back an attempt that may have succeeded without our knowing (CTX-004).
-func (l *Locker) giveUp(s *Lease) {
-	if s.unknown {
-		l.abandon(s.holder(), s.longest())
+// lockError makes the error of Lock and TryLock out of the last obstacle.
+func (l *core) lockError(ctx context.Context, op, key string, err error) error {
+	code := codeOf(err)
+	if code == CodeUnavailable && l.closing.Err() != nil {
+		return l.fail(op, key, CodeClosed, nil) // Close ended the attempt
 	}
+	if mayRetry(err) {
+		err = withContext(ctx, err)
+	}
+	return l.fail(op, key, code, err)
 }
 
-// waitNatively leaves the waiting to the backend, for as long as Retry's timed
-// attempts would have taken.
-func (l *Locker) waitNatively(ctx context.Context, s *Lease, r Retry, last error) error {
-	if budget, ok := r.budget(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, budget, errPatience)
-		defer cancel()
+// ctxError matches ctx.Err() and, where it differs, context.Cause(ctx).
+func ctxError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if err == nil || errors.Is(cause, err) {
+		return cause
 	}
-	for ctx.Err() == nil {
-		err := l.attempt(ctx, s, l.waiter.Wait, true)
-		if err == nil || !mayRetry(err) {
-			return err
-		}
-		if cutShort(ctx, err) {
-			break
-		}
-		if last = err; codeOf(err) == Held {
-			last = driver.ErrHeld // its words may name a ctx that is not the caller's
-		}
-		pause := time.NewTimer(r.next())
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-	}
-	return last
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
-var errPatience = errors.New("the retries are used up")
-
-// waitInLine is the core's own waiting: timed attempts, wake-ups, and a timer at the
-// end of the holder's time, because stores announce an expiry late or never (TTL-001).
-func (l *Locker) waitInLine(ctx context.Context, s *Lease, r Retry, first error) error {
-	q, w := l.join(s, first)
-	err := l.stand(ctx, q, w, r)
-	if l.leaveLine(q, w) {
-		return l.grant(s, &w.passed, w.sent)
+// withContext adds the ctx's error to err, if it has ended and err does not say so.
+func withContext(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, ctx.Err()) && errors.Is(err, context.Cause(ctx)) {
+		return err
 	}
-	return err
-}
-
-// stand stands in line until w has the hold (nil), has been passed one (any error), or
-// gives up.
-func (l *Locker) stand(ctx context.Context, q *queue, w *waiting, r Retry) error {
-	s := w.s
-	left := r.Attempts
-	var tick time.Duration // the next timed attempt
-	var timer *time.Timer  // for it
-	var rings <-chan time.Time
-	inFront, try := false, false
-	doubt := s.unknown          // whether our own last attempt may have succeeded
-	expiry := time.Duration(-1) // when the holder's time is up, if known
-	var attempts context.Context
-
-	for ctx.Err() == nil && l.closing.Err() == nil {
-		if try && !l.begin(w) {
-			try, expiry = false, -1 // we shall be told to make up for it
-		}
-		if try {
-			if attempts == nil { // most of those in line never make one
-				var cancel func()
-				attempts, cancel = l.untilClose(ctx)
-				defer cancel()
-			}
-			err := l.attempt(attempts, s, l.backend.Acquire, true)
-			l.answered(w)
-			if err == nil || !mayRetry(err) {
-				return err
-			}
-			if cutShort(attempts, err) {
-				break
-			}
-			doubt = codeOf(err) == Unavailable
-			q.setObstacle(&l.queues, err)
-			expiry = -1
-			if rest, ok := driver.Remaining(err); ok && rest >= 0 {
-				expiry = l.now() + rest + time.Millisecond
-			}
-			if left == 0 {
-				return err
-			}
-		}
-		try = false
-
-		// Behind the front, with no end to the patience, there is nothing to look at the clock for.
-		if now := l.now(); inFront || doubt || left >= 0 {
-			if timer == nil {
-				tick = now + r.next()
-				timer = time.NewTimer(tick - now)
-				defer timer.Stop()
-				rings = timer.C
-			}
-			next := tick
-			if inFront && expiry >= 0 {
-				next = min(next, expiry)
-			}
-			timer.Reset(next - now)
-		}
-		select {
-		case <-w.signal:
-			called, got, missed := l.look(q, w, false)
-			if got {
-				return driver.ErrHeld
-			}
-			// The first attempt in front comes after the wake-ups were asked for, so that
-			// a release between the two cannot be missed.
-			try, inFront = called && !inFront || missed, called
-		case <-wakes(q, inFront):
-			try = true
-		case <-rings:
-			now := l.now()
-			if inFront && expiry >= 0 && now >= expiry && now < tick {
-				try = true // early: uses up no attempt (WAIT-002)
-				break
-			}
-			if now < tick {
-				break
-			}
-			tick = now + r.next()
-			if left > 0 {
-				left--
-			}
-			got := false
-			if inFront, got, _ = l.look(q, w, true); got {
-				return driver.ErrHeld
-			}
-			if inFront || doubt {
-				// Not only in front: whoever is there would wait for a lock that may be ours,
-				// and we for our turn, until its time is up.
-				try = true
-			} else if left == 0 {
-				return q.lastObstacle(&l.queues)
-			}
-		case <-ctx.Done():
-		case <-l.closing.Done():
-		}
-	}
-	return q.lastObstacle(&l.queues)
-}
-
-// wakes: only the one in front listens, so that nobody else takes its wake-up.
-func wakes(q *queue, inFront bool) <-chan struct{} {
-	if inFront {
-		return q.wake
-	}
-	return nil
+	return fmt.Errorf("%w: %w", err, ctxError(ctx))
 }

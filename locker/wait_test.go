@@ -17,7 +17,10 @@ import (
 )
 
 func steady(attempts int) locker.Option {
-	return locker.WithRetry(locker.Retry{Attempts: attempts, Delay: 100 * time.Millisecond})
+	if attempts == 0 {
+		attempts = locker.None
+	}
+	return locker.WithRetry(locker.Retry{Attempts: attempts, Delay: 100 * time.Millisecond, Jitter: locker.NoJitter})
 }
 
 // WAIT-002: the first attempt, then up to Attempts timed ones; exhausted is ErrHeld.
@@ -29,7 +32,7 @@ func TestRetryAttempts(t *testing.T) {
 				f.take("k", 0)
 				began, before := time.Now(), f.count("acquire")
 				_, err := l.Lock(bg, "k", steady(attempts))
-				wantError(t, err, locker.Held, locker.ErrHeld)
+				wantError(t, err, locker.CodeHeld, locker.ErrHeld)
 				if got, want := time.Since(began), time.Duration(attempts)*100*time.Millisecond; got != want {
 					t.Errorf("gave up after %s, want %s", got, want)
 				}
@@ -85,7 +88,7 @@ func TestEarlyWakeupsUseNoAttempt(t *testing.T) {
 			}
 			f.mu.Unlock()
 		}
-		wantError(t, <-failed, locker.Held)
+		wantError(t, <-failed, locker.CodeHeld)
 		if got := time.Since(began); got != 200*time.Millisecond {
 			t.Errorf("gave up after %s, want 200ms", got)
 		}
@@ -101,7 +104,7 @@ func TestEarlyWakeupsUseNoAttempt(t *testing.T) {
 // WAIT-001: the release wakes, not the poll.
 func TestWakeup(t *testing.T) {
 	f := &fake{}
-	bubbleOf(t, notifying{f}, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubbleOf(t, notifying{f}, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		s := mustLock(t, l, "k")
 		got := make(chan *locker.Lease)
 		go func() {
@@ -127,7 +130,7 @@ func TestWakeup(t *testing.T) {
 // WAIT-001, WAIT-003: within one Locker no hint of the backend's is needed, and no poll.
 func TestWakeupWithoutHints(t *testing.T) {
 	f := &fake{quiet: true}
-	bubbleOf(t, plain{f}, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubbleOf(t, plain{f}, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		s := mustLock(t, l, "k")
 		began := time.Now()
 		var wg sync.WaitGroup
@@ -154,7 +157,7 @@ func TestWakeupWithoutHints(t *testing.T) {
 func TestReleaseBeforeNotify(t *testing.T) {
 	f := &fake{}
 	b := lateNotify{notifying{f}, nil}
-	bubbleOf(t, &b, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubbleOf(t, &b, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		b.release = f.take("k", 0)
 		began := time.Now()
 		if _, err := l.Lock(bg, "k"); err != nil || time.Since(began) != 0 {
@@ -179,7 +182,7 @@ func TestWaiterWakesAtExpiry(t *testing.T) {
 	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 		f.take("k", 10*time.Second)
 		began := time.Now()
-		s, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Hour}))
+		s, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Hour, Jitter: locker.NoJitter}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,8 +207,8 @@ func TestExpiryUsesNoAttempt(t *testing.T) {
 			f.holds["k"].until = time.Time{} // extended
 		})
 		began := time.Now()
-		_, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Hour}))
-		wantError(t, err, locker.Held)
+		_, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Hour, Jitter: locker.NoJitter}))
+		wantError(t, err, locker.CodeHeld)
 		if d := time.Since(began); d != time.Hour {
 			t.Errorf("gave up after %s", d)
 		}
@@ -215,7 +218,7 @@ func TestExpiryUsesNoAttempt(t *testing.T) {
 // WAIT-004: who comes while others wait gets in line, even if the key is free just now.
 func TestNobodyJumpsTheLine(t *testing.T) {
 	f := &fake{quiet: true}
-	bubble(t, f, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubble(t, f, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		f.take("k", 0)
 		first := make(chan error)
 		go func() {
@@ -230,7 +233,7 @@ func TestNobodyJumpsTheLine(t *testing.T) {
 		delete(f.holds, "k") // nobody is told
 		f.mu.Unlock()
 		_, err := l.Lock(bg, "k", steady(1))
-		wantError(t, err, locker.Held)
+		wantError(t, err, locker.CodeHeld)
 		if err := <-first; err != nil {
 			t.Error(err)
 		}
@@ -245,7 +248,7 @@ func TestStrangeRests(t *testing.T) {
 			f.hook = only("acquire", func(context.Context, string, string, func() error) error { return driver.Held(rest) })
 			bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
 				_, err := l.Lock(bg, "k", steady(2))
-				wantError(t, err, locker.Held)
+				wantError(t, err, locker.CodeHeld)
 				if n := f.count("acquire"); n > 205 {
 					t.Errorf("%d attempts in 200 ms", n)
 				}
@@ -257,7 +260,7 @@ func TestStrangeRests(t *testing.T) {
 // WAIT-004: first come, first served, and only the front costs the store anything.
 func TestFIFO(t *testing.T) {
 	f := &fake{quiet: true}
-	bubbleOf(t, notifying{f}, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubbleOf(t, notifying{f}, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		first := mustLock(t, l, "k")
 		var (
 			mu    sync.Mutex
@@ -293,7 +296,7 @@ func TestFIFO(t *testing.T) {
 // WAIT-003: whoever gives up at the moment of a release does not swallow the wake-up.
 func TestGivingUpSwallowsNothing(t *testing.T) {
 	f := &fake{quiet: true}
-	bubbleOf(t, notifying{f}, locker.Config{Retry: &locker.Retry{Attempts: locker.Forever, Delay: time.Hour}}, func(t *testing.T, l *locker.Locker) {
+	bubbleOf(t, notifying{f}, locker.Config{Retry: locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}}, func(t *testing.T, l *locker.Locker) {
 		for i := range 100 {
 			s := mustLock(t, l, "k")
 			ctx, cancel := context.WithCancel(bg)
@@ -357,10 +360,10 @@ func TestLeavingTheLine(t *testing.T) {
 		start(1, bg, steady(3)) // runs out of attempts behind it
 		start(2, ctx)           // is cancelled behind it
 		start(3, bg)
-		wantError(t, <-results[1], locker.Held, locker.ErrHeld)
+		wantError(t, <-results[1], locker.CodeHeld, locker.ErrHeld)
 		cancel()
-		wantError(t, <-results[0], locker.Held, locker.ErrHeld, context.Canceled)
-		wantError(t, <-results[2], locker.Held, locker.ErrHeld, context.Canceled)
+		wantError(t, <-results[0], locker.CodeHeld, locker.ErrHeld, context.Canceled)
+		wantError(t, <-results[2], locker.CodeHeld, locker.ErrHeld, context.Canceled)
 		release()
 		if err := <-results[3]; err != nil {
 			t.Error(err)
@@ -384,14 +387,14 @@ func TestObstacleIsTheLastAnswer(t *testing.T) {
 		synctest.Wait()
 		behind := make(chan error)
 		go func() {
-			_, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: 260 * time.Millisecond}))
+			_, err := l.Lock(bg, "k", locker.WithRetry(locker.Retry{Attempts: 1, Delay: 260 * time.Millisecond, Jitter: locker.NoJitter}))
 			behind <- err
 		}()
 		synctest.Wait()
 		f.set(only("acquire", slow(100*time.Millisecond))) // 200 ms: over at 250
-		wantError(t, <-front, locker.Held, locker.ErrHeld, context.DeadlineExceeded, errBoom)
+		wantError(t, <-front, locker.CodeHeld, locker.ErrHeld, context.DeadlineExceeded, errBoom)
 		err := <-behind
-		wantError(t, err, locker.Held, locker.ErrHeld)
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld)
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%q is the end of another's ctx", err)
 		}
@@ -411,9 +414,9 @@ func TestOutage(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(bg, time.Minute, errBoom)
 				defer cancel()
 				_, err := l.Lock(ctx, "k")
-				wantError(t, err, locker.Unavailable, locker.ErrUnavailable, context.DeadlineExceeded, errBoom)
+				wantError(t, err, locker.CodeUnavailable, locker.ErrUnavailable, context.DeadlineExceeded, errBoom)
 				_, err = l.Lock(bg, "k", steady(3))
-				wantError(t, err, locker.Unavailable, locker.ErrUnavailable)
+				wantError(t, err, locker.CodeUnavailable, locker.ErrUnavailable)
 
 				time.AfterFunc(10*time.Minute, func() { f.set(nil) })
 				began := time.Now()
@@ -427,7 +430,7 @@ func TestOutage(t *testing.T) {
 				ctx, cancel = context.WithTimeout(bg, time.Second)
 				defer cancel()
 				_, err = l.Lock(ctx, "k")
-				wantError(t, err, locker.Unavailable, context.DeadlineExceeded)
+				wantError(t, err, locker.CodeUnavailable, context.DeadlineExceeded)
 			})
 		})
 	}
@@ -488,14 +491,14 @@ func TestNativeWait(t *testing.T) {
 		release := f.take("k", 0)
 		began := time.Now()
 		_, err := l.Lock(bg, "k", steady(3))
-		wantError(t, err, locker.Held, locker.ErrHeld)
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld)
 		if errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 300*time.Millisecond {
 			t.Errorf("%q after %s", err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeoutCause(bg, time.Second, errBoom)
 		defer cancel()
 		_, err = l.Lock(ctx, "k")
-		wantError(t, err, locker.Held, locker.ErrHeld, context.DeadlineExceeded, errBoom)
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld, context.DeadlineExceeded, errBoom)
 
 		time.AfterFunc(10*time.Minute, release)
 		s, err := l.Lock(bg, "k", locker.WithTTL(time.Minute))
@@ -519,7 +522,7 @@ func TestCtxOfAnotherClosedLocker(t *testing.T) {
 		f.take("k", 0)
 		time.AfterFunc(time.Second, func() { _ = other.Close(bg) })
 		_, err := l.Lock(ctx, "k")
-		wantError(t, err, locker.Held, locker.ErrHeld, context.Canceled)
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld, context.Canceled)
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A backend is one user of a store.
 //
-// Every method checks state under the lock of its shard, and Shut and Close walk the
+// Every method checks state under the lock of its shard, and shut and Close walk the
 // shards after they have set it: what a method granted or queued is therefore either
 // seen by that walk or refused.
 type backend struct {
@@ -36,12 +36,17 @@ var (
 	_ driver.Backend   = (*backend)(nil)
 	_ driver.Waiter    = (*backend)(nil)
 	_ driver.Local     = (*backend)(nil)
+	_ driver.Hand      = (*client)(nil)
+	_ driver.Turn      = (*waiter)(nil)
+	_ driver.Leaver    = (*backend)(nil)
 	_ driver.Inspector = (*backend)(nil)
 	_ driver.Pinger    = (*backend)(nil)
+	_ driver.Lister    = (*backend)(nil)
+	_ driver.Breaker   = (*backend)(nil)
 )
 
-// client finds or makes that of instance.
-func (b *backend) client(instance *[16]byte) *client {
+// client finds or makes that of instance, whose identity is always the same.
+func (b *backend) client(instance *[16]byte, identity string) *client {
 	if c := b.latest.Load(); c != nil && c.instance == *instance {
 		return c
 	}
@@ -52,7 +57,8 @@ func (b *backend) client(instance *[16]byte) *client {
 		if b.clients == nil {
 			b.clients = make(map[[16]byte]*client)
 		}
-		c = &client{b, *instance}
+		left := &client{backend: &b.store.left, instance: *instance, identity: identity}
+		c = &client{b, *instance, identity, left}
 		b.clients[*instance] = c
 	}
 	b.latest.Store(c)
@@ -64,7 +70,7 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (g driver.Grant
 	if err := ctxError(ctx); err != nil {
 		return g, err
 	}
-	c := b.client(&r.Owner.Instance)
+	c := b.client(&r.Owner.Instance, r.Identity)
 	s, hash := b.store.shard(r.Key)
 	s.lock()
 	if b.state.Load() != working {
@@ -86,7 +92,7 @@ func (b *backend) Wait(ctx context.Context, r driver.Request) (g driver.Grant, e
 	if err := ctxError(ctx); err != nil {
 		return g, err
 	}
-	c := b.client(&r.Owner.Instance)
+	c := b.client(&r.Owner.Instance, r.Identity)
 	s, hash := b.store.shard(r.Key)
 	s.lock()
 	if b.state.Load() != working {
@@ -98,14 +104,36 @@ func (b *backend) Wait(ctx context.Context, r driver.Request) (g driver.Grant, e
 		s.mu.Unlock()
 		return g, nil
 	}
-	w := b.store.waiters.Get().(*waiter)
-	w.request, w.by = r, c
+	w := b.waiter(s, c, r.TTL, 0, listening(r.Hold, r.Note))
+	w.owner = named(r.Owner.Seq)
 	s.slab.at(holder).enqueue(holder, w)
 	s.mu.Unlock()
+	token, _, from, err := w.Await(ctx)
+	if err != nil {
+		return g, err
+	}
+	g.Token, g.TTL = token, r.TTL
+	if !r.Session() {
+		g.From = b.store.base.Add(from)
+	}
+	return g, nil
+}
 
+// waiter is a waiter for the queue of a key in s.
+func (b *backend) waiter(s *shard, c *client, ttl, sent time.Duration, hold driver.Listener) *waiter {
+	w := b.store.waiters.Get().(*waiter)
+	w.shard, w.by, w.ttl, w.sent, w.hold = s, c, ttl, sent, hold
+	return w
+}
+
+// Await implements driver.Turn, and is the waiting of Wait. When ctx ends the error matches
+// ErrHeld, ctx.Err() and context.Cause(ctx); a grant that came at the same moment is returned,
+// with a nil error.
+func (w *waiter) Await(ctx context.Context) (token, where uint64, from time.Duration, err error) {
+	s, b := w.shard, w.by.backend
 	done := ctx.Done()
 	if done == nil {
-		<-w.ready // a select would take as long again as all the rest of a hand-over
+		<-w.ready // a select would take as long again as all the rest of a hand-off
 		return w.outcome(b)
 	}
 	select {
@@ -123,30 +151,31 @@ func (b *backend) Wait(ctx context.Context, r driver.Request) (g driver.Grant, e
 			remaining := s.remaining(e)
 			s.mu.Unlock()
 			b.recycle(w)
-			return g, fmt.Errorf("%w: %w", held(remaining), ctxError(ctx))
+			return 0, 0, 0, fmt.Errorf("%w: %w", held(remaining), ctxError(ctx))
 		}
 		s.mu.Unlock()
-		// The key was handed over, or the backend shut, before the lock was ours.
-		// Whoever took w from the queue has sent, under that lock: this does not wait.
+		// The key was handed off, or the backend shut, before the lock was ours. What took w
+		// from the queue has sent, under that lock: this does not wait.
 		<-w.ready
 	}
 	return w.outcome(b)
 }
 
-// outcome is what b's Wait returns after w.ready.
-func (w *waiter) outcome(b *backend) (driver.Grant, error) {
-	g, err := w.grant, w.err
+// outcome is what b's Await returns after w.ready.
+func (w *waiter) outcome(b *backend) (token, where uint64, from time.Duration, err error) {
+	token, where, from, err = w.token, w.where, w.from, w.err
 	b.recycle(w)
 	if err == nil && b.state.Load() == closed {
-		// Handed over, and taken back by Close before we could say so.
-		return driver.Grant{}, driver.ErrClosed
+		// Handed off, and taken back by Close before we could say so.
+		return 0, 0, 0, driver.ErrClosed
 	}
-	return g, err
+	return token, where, from, err
 }
 
-// recycle puts back a waiter that is in no queue and whose channel is empty.
+// recycle puts back a waiter that is in no queue and whose channel is empty. It keeps alive
+// nothing of what it referred to.
 func (b *backend) recycle(w *waiter) {
-	*w = waiter{ready: w.ready}
+	w.shard, w.by, w.hold, w.err, w.owner = nil, nil, nil, nil, byToken
 	b.store.waiters.Put(w)
 }
 
@@ -166,45 +195,40 @@ func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration
 	return s.extend(hash, &h, ttl)
 }
 
+// Leave implements driver.Leaver: it is Extend, and then the lease is no longer this backend's to
+// free. The store ends with its last backend, and with it what was left.
+func (b *backend) Leave(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	if err := ctxError(ctx); err != nil {
+		return driver.Grant{}, err
+	}
+	s, hash := b.store.shard(h.Key)
+	s.lock()
+	defer s.mu.Unlock()
+	if b.state.Load() == closed {
+		return driver.Grant{}, driver.ErrClosed
+	}
+	g, err := s.extend(hash, &h, ttl)
+	if err == nil {
+		_, e := s.table.find(&s.slab, hash, h.Key)
+		if e.by.left != nil {
+			e.by = e.by.left
+		}
+	}
+	return g, err
+}
+
 // Release frees the key and hands it to whoever waits first (REL-001). The error
 // matches ErrLost (and ErrExpired, where the hold's end is met here) when h does not
 // hold the key (REL-002), or ErrClosed. ctx is not looked at, as nothing here takes
 // time: a release that could be refused would leave an orphan (REL-004).
 func (b *backend) Release(_ context.Context, h driver.Holder) error {
-	var s *shard
-	var hash uint64
-	byRef := h.Ref != 0 && (h.At > 0 || h.Session)
-	if i := h.Ref >> 32; byRef && i < uint64(len(b.store.shards)) {
-		s = &b.store.shards[i].shard
-	} else {
-		s, hash = b.store.shard(h.Key)
-	}
-	s.lock()
-	err := driver.ErrClosed
-	switch {
-	case b.state.Load() == closed:
-	case byRef:
-		err = s.releaseRef(&h)
-	default:
-		err = s.release(hash, &h)
-	}
-	s.mu.Unlock()
-	return err
-}
-
-// Inspect says who holds key.
-func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, error) {
-	if err := ctxError(ctx); err != nil {
-		return driver.Info{}, false, err
-	}
-	s, hash := b.store.shard(key)
+	s, hash := b.store.shard(h.Key)
 	s.lock()
 	defer s.mu.Unlock()
 	if b.state.Load() == closed {
-		return driver.Info{}, false, driver.ErrClosed
+		return driver.ErrClosed
 	}
-	info, ok := s.inspect(hash, key)
-	return info, ok, nil
+	return s.release(hash, &h)
 }
 
 // Ping returns nil until ctx ends or the backend is closed.
@@ -220,17 +244,17 @@ func (b *backend) Ping(ctx context.Context) error {
 func (b *backend) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Name:        "memory",
-		Has:         driver.NewSet(driver.LocalClock, driver.PromptLoss),
+		Has:         driver.NewSet(driver.LocalClock, driver.PromptLoss, driver.Notes, driver.Listing, driver.Breaking),
 		Granularity: 5 * time.Millisecond,
 	}
 }
 
-// Close is Shut, if that has not been; it releases what is still held
+// Close shuts the backend, if that has not been done; it releases what is still held
 // through it, without a word to its listeners, and leaves the store to the other
 // backends. It takes time in proportion to the keys of the whole store, looks at no
 // ctx, and may be called again.
 func (b *backend) Close(context.Context) error {
-	b.Shut()
+	b.shut()
 	if b.state.Swap(closed) == closed {
 		return nil
 	}
@@ -244,17 +268,68 @@ func (b *backend) Close(context.Context) error {
 // Epoch is the beginning of the store's clock.
 func (b *backend) Epoch() time.Time { return b.store.base }
 
-// Shut ends this backend's calls of Wait with ErrClosed, refuses new ones and Acquire, and
-// returns the listeners of what is held through it. It takes as long as Close.
-func (b *backend) Shut() []driver.Listener {
+// Attach implements driver.Local.
+func (b *backend) Attach(instance [16]byte, identity string) driver.Hand {
+	return b.client(&instance, identity)
+}
+
+// Take implements driver.Hand. If the key is held, and nobody waits for it, remaining is in the
+// error.
+func (c *client) Take(key string, ttl, sent time.Duration, hold driver.Listener, wait bool, note string) (token, where uint64, turn driver.Turn, err error) {
+	b := c.backend
+	if note != "" {
+		hold = listening(hold, note)
+	}
+	s, hash := b.store.shard(key)
+	s.lock()
+	if b.state.Load() != working {
+		s.mu.Unlock()
+		return 0, 0, nil, driver.ErrClosed
+	}
+	token, n := s.take(c, hash, key, ttl, sent, hold)
+	switch {
+	case token != 0:
+		where = s.whereOf(n)
+	case wait:
+		w := b.waiter(s, c, ttl, sent, hold)
+		s.slab.at(n).enqueue(n, w)
+		turn = w
+	default:
+		err = held(s.remaining(s.slab.at(n)))
+	}
+	s.mu.Unlock()
+	return token, where, turn, err
+}
+
+// Drop implements driver.Hand.
+func (c *client) Drop(where, token uint64, at time.Duration) error {
+	i := where >> 32
+	if i >= uint64(len(c.backend.store.shards)) {
+		return driver.ErrLost
+	}
+	s := &c.backend.store.shards[i].shard
+	s.lock()
+	err := driver.ErrClosed
+	if c.backend.state.Load() != closed {
+		err = s.drop(c, ref(where), token, at)
+	}
+	s.mu.Unlock()
+	return err
+}
+
+// Shut ends this backend's waiting calls with ErrClosed, refuses new ones, and returns the
+// listeners of what is held through it. It takes as long as Close.
+func (c *client) Shut() []driver.Listener { return c.backend.shut() }
+
+func (b *backend) shut() []driver.Listener {
 	if !b.state.CompareAndSwap(working, shut) {
 		return nil
 	}
-	var held []driver.Listener
+	var all []driver.Listener
 	for i := range b.store.shards {
-		held = b.store.shards[i].shut(b, held)
+		all = b.store.shards[i].shut(b, all)
 	}
-	return held
+	return all
 }
 
 // held is ErrHeld with the rest of the holder's time, which a session has not.

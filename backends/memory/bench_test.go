@@ -24,7 +24,7 @@ func benchKeys(n int, prefix string) []string {
 func lockUnlock(ctx context.Context, tb testing.TB, b driver.Backend, r driver.Request) {
 	g, err := b.Acquire(ctx, r)
 	if err == nil {
-		err = b.Release(ctx, driver.Holder{Key: r.Key, Owner: r.Owner, Token: g.Token, Ref: g.Ref})
+		err = b.Release(ctx, driver.Holder{Key: r.Key, Owner: r.Owner, Token: g.Token})
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -132,7 +132,7 @@ func BenchmarkHandOff(b *testing.B) {
 			r.Owner.Seq++
 			g, err := be.Wait(ctx, r)
 			if err == nil {
-				err = be.Release(ctx, driver.Holder{Key: r.Key, Owner: r.Owner, Token: g.Token, Ref: g.Ref})
+				err = be.Release(ctx, driver.Holder{Key: r.Key, Owner: r.Owner, Token: g.Token})
 			}
 			if err != nil {
 				b.Error(err)

@@ -682,26 +682,23 @@ func TestSharedClock(t *testing.T) {
 	})
 	bubble(t, func(t *testing.T, b *backend) {
 		time.Sleep(time.Minute)
-		h := holder("k", 1)
-		g, err := b.Acquire(ctx, request("k", 1, time.Hour))
+		hand := b.Attach([16]byte{1}, "")
+		token, where, _, err := hand.Take("k", time.Hour, time.Since(b.Epoch()), ignore{}, false, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Ref, h.At = g.Ref, time.Since(b.Epoch()) // an Unlock that is held up here
+		at := time.Since(b.Epoch()) // an Unlock that is held up here
 		time.Sleep(time.Minute)
-		r := request("k", 2, time.Second)
-		r.Sent = time.Since(b.Epoch())
-		granted := make(chan driver.Grant)
-		go func() {
-			g, _ := b.Wait(ctx, r)
-			granted <- g
-		}()
-		synctest.Wait()
-		if err := b.Release(ctx, h); err != nil {
+		sent := time.Since(b.Epoch())
+		_, _, turn, err := hand.Take("k", time.Second, sent, ignore{}, true, "")
+		if turn == nil {
+			t.Fatal("no turn:", err)
+		}
+		if err := hand.Drop(where, token, at); err != nil {
 			t.Fatal(err)
 		}
-		if g := <-granted; g.From.Before(b.Epoch().Add(r.Sent)) {
-			t.Errorf("it counts from %s before it was asked for", b.Epoch().Add(r.Sent).Sub(g.From))
+		if _, _, from, err := turn.Await(ctx); err != nil || from < sent {
+			t.Errorf("it counts from %s before it was asked for: %v", sent-from, err)
 		}
 	})
 }

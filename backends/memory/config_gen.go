@@ -25,13 +25,29 @@ func (c *Config) SetDefaults() {
 //	shards  0 to 65536
 func (c Config) Validate() error { return c.validate("") }
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Config) validate(in string) error {
+func (c *Config) validateStore(in string) error {
 	if len(c.Store) == 0 {
 		return &driver.FieldError{Field: in + "store", Problem: "it is empty; leave it out for default"}
 	}
+	if problem := driver.Unprintable(c.Store); problem != "" {
+		return &driver.FieldError{Field: in + "store", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateShards(in string) error {
 	if c.Shards < 0 || c.Shards > maxShards {
 		return driver.Invalid(in+"shards", "%v is not between 0 and 65536", c.Shards)
+	}
+	return nil
+}
+
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *Config) validate(in string) error {
+	for _, check := range []func(string) error{c.validateStore, c.validateShards} {
+		if err := check(in); err != nil {
+			return err
+		}
 	}
 	if err := c.checkShards(); err != nil {
 		return driver.Within(in, err)

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"math"
+	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -23,6 +24,7 @@ type entry struct {
 	owner uint64 // the number; the instance is the client's
 	token uint64
 	due   int64 // when the hold ends, in nanoseconds since the shard's base; never, for a session
+	since int64 // when it was granted, likewise; 0 for a session of which nobody looked
 
 	next           ref    // in the bucket of the table, or in the free list
 	earlier, later ref    // the neighbours in the wheel's slot
@@ -38,6 +40,23 @@ const none ref = 0
 type client struct {
 	backend  *backend
 	instance [16]byte
+	identity string
+	left     *client // the same instance's, of the store's left backend; nil for such a one itself
+}
+
+// A noted is the listener of a hold that has a note: an entry has no room for what few holds
+// have.
+type noted struct {
+	driver.Listener
+	note string
+}
+
+// listening is hold, with its note if there is one.
+func listening(hold driver.Listener, note string) driver.Listener {
+	if note == "" {
+		return hold
+	}
+	return &noted{hold, note}
 }
 
 // never is the due time of a session, later than that of any lease.
@@ -55,20 +74,25 @@ func (e *entry) heldBy(h *driver.Holder) bool {
 	return e.ownedBy(&h.Owner) && (h.Token == 0 || h.Token == e.token)
 }
 
-// A waiter is a call of Wait in the queue of a key that somebody holds. Guarded by the
-// lock of the shard until ready is sent; then it belongs to the caller of Wait.
+// A waiter is a call of Await in the queue of a key that somebody holds. Guarded by the
+// lock of the shard until ready is sent; then it belongs to the caller of Await.
 type waiter struct {
-	request driver.Request
-	by      *client
+	shard *shard
+	by    *client
+	hold  driver.Listener
+	ttl   time.Duration
+	sent  time.Duration // when it came, on the store's clock; 0 if nobody looked
+	owner naming
 
 	queue      ref // none when not in a queue
 	prev, next *waiter
 
 	// The outcome, and the word that it is there. The channel holds one and is sent to
-	// by whoever takes the waiter from the queue, once, so sending never blocks.
-	grant driver.Grant
-	err   error
-	ready chan struct{}
+	// by what takes the waiter from the queue, once, so sending never blocks.
+	token, where uint64
+	from         time.Duration // when a lease began to count, on the store's clock
+	err          error
+	ready        chan struct{}
 }
 
 // enqueue puts w at the end of the queue of e, which is number r.

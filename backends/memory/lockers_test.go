@@ -59,7 +59,7 @@ func TestLockersShareAStore(t *testing.T) {
 				opts = append(opts, locker.WithTTL(4*time.Millisecond), locker.WithDriftFactor(0.3))
 			}
 			if rand.IntN(3) == 0 {
-				opts = append(opts, locker.WithRetry(locker.Retry{Attempts: rand.IntN(3), Delay: time.Millisecond}))
+				opts = append(opts, locker.WithRetry(locker.Retry{Attempts: []int{locker.None, 1, 2}[rand.IntN(3)], Delay: time.Millisecond, Jitter: locker.NoJitter}))
 			}
 			ctx, cancel := context.Background(), context.CancelFunc(func() {})
 			if rand.IntN(2) == 0 {

@@ -2,9 +2,9 @@
 // locks with leases, sessions, fencing tokens and a fair queue, without any
 // server and without a goroutine of its own.
 //
-// Most programs do not call this package. They import it, and package locker
-// opens it by the type "memory"; what follows is for whoever sizes it, reads its
-// code, or looks for a model of a backend that waits by itself.
+// Most programs do not call this package. They import it, and package locker opens it by the type
+// "memory". The rest of this comment is for those who size it, read its code, or look for a model
+// of a backend that waits by itself.
 //
 // # What it keeps
 //
@@ -12,17 +12,16 @@
 //     normally within two milliseconds; its holder is told before anybody else
 //     gets the key (TTL-001, LOSS-001). An operation that meets a holder whose
 //     time is up never waits for the timer: it ends that hold on the spot.
-//   - Whoever waits gets the key from the hand of the holder who leaves, first
-//     come, first served among all the backends of the store; nobody else can take
-//     it in between (WAIT-001, WAIT-004). Giving up costs O(1) and swallows
-//     nothing (WAIT-003).
+//   - The holder that releases the key hands it to the first waiter: first come, first served
+//     among all the backends of the store; nobody else can take it in between (WAIT-001,
+//     WAIT-004). Giving up costs O(1) and swallows no wake-up (WAIT-003).
 //   - A session lives until it is released or its backend is closed.
 //   - Tokens rise on every key for the life of the process, even when a store is
 //     closed and opened again (TOK-001). They do not survive the process.
-//   - Nothing lingers: a key without a holder has no memory, but that a shard keeps up to
-//     13 KB for the next ones, and that keys are kept in fours. A store in which no lease is
-//     held has no timer, except that one which was set for a lease that was released early
-//     may still run out, once per shard, and then do nothing.
+//   - Keys without a holder take no memory, except that each shard keeps up to 14 KB for the next
+//     ones, and that keys are kept in groups of four. A store in which no lease is held has no
+//     timer, except that one per shard, set for a lease that was released early, may still run
+//     out and do nothing.
 //
 // # Stores
 //
@@ -32,11 +31,10 @@
 //
 // # In testing/synctest
 //
-// A store that is made inside a bubble lives on the bubble's clock, and a lease of
-// whole milliseconds then ends to the nanosecond at its ttl. Give each bubble a
-// store name of its own (t.Name() is a good one) and close it there: a store
-// that was made elsewhere lives on another clock, and sharing one between bubbles
-// ends in a panic of the runtime.
+// A store that is made inside a bubble uses the bubble's clock, and a lease of whole milliseconds
+// then ends to the nanosecond at its ttl. Give each bubble a store name of its own (t.Name() is a
+// good one) and close it there: a store that was made elsewhere uses another clock, and sharing
+// one between bubbles ends in a panic of the runtime.
 package memory
 
 import (
@@ -52,18 +50,19 @@ import (
 //
 //lockgen:check checkShards
 type Config struct {
+	//lockgen:default default
+
 	// Store is the name of the store within this process. Backends of the same store share
 	// their keys.
-	//
-	//lockgen:default default
 	Store string `json:"store"`
+
+	//lockgen:min 0
+	//lockgen:max maxShards
+
 	// Shards is the number of parts, each with its own mutex and timer, into which the
 	// keys are divided: a power of two, or 0 for what an open store already has and
 	// otherwise for a number chosen from GOMAXPROCS. More parts let more processors work
 	// at the same time; an empty part takes about half a kilobyte.
-	//
-	//lockgen:min 0
-	//lockgen:max maxShards
 	Shards int `json:"shards"`
 }
 
@@ -77,14 +76,14 @@ func (c *Config) checkShards() error {
 }
 
 func init() {
-	locker.Register("memory", Open, locker.Names{Aliases: []string{"inMemory"}})
+	driver.Register("memory", Open, driver.Names{Aliases: []string{"inMemory"}})
 }
 
 // New opens a backend on the store that c names, and makes a Locker over it, which owns
 // it. settings.Type and settings.Backend stay empty. Errors are those of locker.Open.
 func New(c Config, settings locker.Config) (*locker.Locker, error) {
 	if settings.Type != "" || settings.Backend != nil {
-		return nil, &locker.Error{Op: "open", Backend: "memory", Code: locker.InvalidConfig,
+		return nil, &locker.Error{Op: "open", Backend: "memory", Code: locker.CodeInvalidConfig,
 			Err: errors.New("type, backend: they are for locker.Open; here the backend's configuration is the argument before")}
 	}
 	settings.Type, settings.Backend = "memory", c

@@ -130,7 +130,7 @@ func TestDefaultStore(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	b := open(t, Config{})
 	c := b.Capabilities()
-	if c.Name != "memory" || c.Has != driver.NewSet(driver.LocalClock, driver.PromptLoss) || c.SessionValidity != 0 || c.Granularity <= 0 {
+	if c.Name != "memory" || c.Has != driver.NewSet(driver.LocalClock, driver.PromptLoss, driver.Notes, driver.Listing, driver.Breaking) || c.SessionValidity != 0 || c.Granularity <= 0 {
 		t.Errorf("%+v", c)
 	}
 	if err := b.Ping(ctx); err != nil {
@@ -502,7 +502,8 @@ func TestClose(t *testing.T) {
 	}
 
 	for range 10 { // what ended with an error is no error for whoever waits next
-		if w := dying.store.waiters.Get().(*waiter); *w != (waiter{ready: w.ready}) || len(w.ready) != 0 {
+		w := dying.store.waiters.Get().(*waiter)
+		if w.shard != nil || w.by != nil || w.hold != nil || w.err != nil || w.queue != none || w.prev != nil || w.next != nil || len(w.ready) != 0 {
 			t.Errorf("a waiter for reuse keeps %+v", w)
 		}
 	}

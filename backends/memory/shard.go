@@ -85,21 +85,23 @@ func (s *shard) now() int64 {
 
 // acquire grants r and says so in g, or returns the entry of the other owner who holds the key.
 func (s *shard) acquire(c *client, hash uint64, r *driver.Request, g *driver.Grant) (holder ref) {
-	if r.Sent > 0 {
-		s.instant = int64(r.Sent) + s.ahead
-	}
 	n, e := s.live(hash, r.Key)
 	switch {
 	case e == nil:
 		n, e = s.slab.take()
 		e.hash, e.key = hash, r.Key
 		s.table.add(&s.slab, n, e)
-		s.grant(n, e, c, r)
+		s.grant(n, e, c, r.TTL, listening(r.Hold, r.Note), named(r.Owner.Seq))
 		g.TTL = r.TTL
 	case e.ownedBy(&r.Owner):
 		// Again, because the reply to the first was lost. It stays the kind of hold that
-		// it is; the listener may be another.
-		e.hold, e.by = r.Hold, c
+		// it is, and the note; the listener may be another.
+		if n, ok := e.hold.(*noted); ok {
+			e.hold = &noted{r.Hold, n.note}
+		} else {
+			e.hold = r.Hold
+		}
+		e.by = c
 		switch {
 		case e.session():
 		case r.Session():
@@ -111,12 +113,29 @@ func (s *shard) acquire(c *client, hash uint64, r *driver.Request, g *driver.Gra
 	default:
 		return n
 	}
-	g.Token, g.Ref = e.token, s.refTo(n)
+	g.Token = e.token
 	return none
 }
 
-// refTo is what a Grant says of where its entry is: in which shard, and its number there.
-func (s *shard) refTo(n ref) uint64 { return uint64(s.number)<<32 | uint64(n) }
+// take is acquire for an owner that asks once: it grants the key and returns the token, or the
+// entry of the holder.
+func (s *shard) take(c *client, hash uint64, key string, ttl, sent time.Duration, hold driver.Listener) (token uint64, n ref) {
+	if sent > 0 {
+		s.instant = int64(sent) + s.ahead
+	}
+	n, e := s.live(hash, key)
+	if e != nil {
+		return 0, n
+	}
+	n, e = s.slab.take()
+	e.hash, e.key = hash, key
+	s.table.add(&s.slab, n, e)
+	s.grant(n, e, c, ttl, hold, byToken)
+	return e.token, n
+}
+
+// whereOf is where Drop finds an entry: in which shard, and its number there.
+func (s *shard) whereOf(n ref) uint64 { return uint64(s.number)<<32 | uint64(n) }
 
 func (s *shard) extend(hash uint64, h *driver.Holder, ttl time.Duration) (driver.Grant, error) {
 	n, e := s.table.find(&s.slab, hash, h.Key)
@@ -131,7 +150,7 @@ func (s *shard) extend(hash uint64, h *driver.Holder, ttl time.Duration) (driver
 		return driver.Grant{}, driver.ErrExpired
 	}
 	s.arm(n, e, ttl)
-	return driver.Grant{Token: e.token, TTL: ttl, Ref: s.refTo(n)}, nil
+	return driver.Grant{Token: e.token, TTL: ttl}, nil
 }
 
 func (s *shard) release(hash uint64, h *driver.Holder) error {
@@ -147,33 +166,19 @@ func (s *shard) release(hash uint64, h *driver.Holder) error {
 	return err
 }
 
-// releaseRef is release for a Holder with a Ref: nothing has to be searched for. The core has
+// drop is release for a hold that was taken: nothing has to be searched for. The core has
 // looked at the clock; a hold whose time is up since then, but which nobody has ended, is still
 // exclusive.
-func (s *shard) releaseRef(h *driver.Holder) error {
-	n := ref(h.Ref)
+func (s *shard) drop(c *client, n ref, token uint64, at time.Duration) error {
 	e := s.slab.find(n)
-	if e == nil || !e.held() || !e.heldBy(h) {
+	if e == nil || e.by != c || e.token != token {
 		return driver.ErrLost
 	}
-	if w := e.first; w != nil && h.At > 0 {
-		s.instant = int64(max(h.At, w.request.Sent)) + s.ahead // not before w came
+	if w := e.first; w != nil && at > 0 {
+		s.instant = int64(max(at, w.sent)) + s.ahead // not before w came
 	}
 	s.handOver(n, e)
 	return nil
-}
-
-func (s *shard) inspect(hash uint64, key string) (driver.Info, bool) {
-	_, e := s.live(hash, key)
-	if e == nil {
-		return driver.Info{}, false
-	}
-	return driver.Info{
-		Owner:     driver.Owner{Instance: e.by.instance, Seq: e.owner}.String(),
-		Token:     e.token,
-		Session:   e.session(),
-		Remaining: s.remaining(e),
-	}, true
 }
 
 // live returns the entry of key's present holder, or nil when key is free. Correctness
@@ -221,27 +226,42 @@ func (s *shard) handOver(n ref, e *entry) bool {
 		return false
 	}
 	e.dequeue(w)
-	s.grant(n, e, w.by, &w.request)
-	// Field by field, here and elsewhere on this path: a struct that is put together and copied
-	// at once makes the processor wait until what was written is in the cache.
-	w.grant.Token, w.grant.Ref, w.grant.TTL = e.token, s.refTo(n), w.request.TTL
+	s.grant(n, e, w.by, w.ttl, w.hold, w.owner)
+	w.token, w.where, w.from = e.token, s.whereOf(n), 0
 	if !e.session() {
-		w.grant.From = s.base.Add(time.Duration(e.due) - w.request.TTL)
+		w.from = time.Duration(e.due-s.ahead) - w.ttl
 	}
 	w.ready <- struct{}{}
 	return true
 }
 
-// grant makes r's owner the holder of e.
-func (s *shard) grant(n ref, e *entry, c *client, r *driver.Request) {
+// naming says who the owner of a grant is: the one with a number, or the one that the token gives.
+type naming struct {
+	seq   uint64
+	given bool
+}
+
+var byToken = naming{}
+
+func named(seq uint64) naming { return naming{seq, true} }
+
+// grant makes owner the holder of e.
+func (s *shard) grant(n ref, e *entry, c *client, ttl time.Duration, hold driver.Listener, owner naming) {
 	s.token++
-	e.token, e.owner, e.hold, e.by = s.token, r.Owner.Seq, r.Hold, c
-	if r.Session() {
+	if !owner.given {
+		owner.seq = driver.TakenSeq(s.token)
+	}
+	e.token, e.owner, e.hold, e.by = s.token, owner.seq, hold, c
+	if ttl == 0 {
 		s.wheel.remove(&s.slab, e)
-		e.due = never
+		e.due, e.since = never, 0
+		if _, ok := hold.(*noted); ok {
+			e.since = s.now() // who writes a note can wait for a look at the clock
+		}
 		return
 	}
-	s.arm(n, e, r.TTL)
+	s.arm(n, e, ttl)
+	e.since = s.now()
 }
 
 // arm makes e end ttl from now, and sees to it that the timer is set.
@@ -323,7 +343,11 @@ func (s *shard) shut(b *backend, held []driver.Listener) []driver.Listener {
 	defer s.mu.Unlock()
 	s.table.each(&s.slab, func(_ ref, e *entry) {
 		if e.by.backend == b {
-			held = append(held, e.hold)
+			hold := e.hold
+			if n, ok := hold.(*noted); ok {
+				hold = n.Listener // the core knows its own
+			}
+			held = append(held, hold)
 		}
 		var mine []*waiter // dequeuing changes the ring
 		for w := e.first; w != nil; {
@@ -361,7 +385,7 @@ func (s *shard) evict(b *backend) {
 	}
 }
 
-// stop ends the background work of a shard that holds nothing, and returns its last
+// stop ends the background work of a shard that holds nothing but what was left, and returns its last
 // token. turn may be running, finds nothing to do and ends too.
 func (s *shard) stop() uint64 {
 	s.lock()

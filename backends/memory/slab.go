@@ -4,7 +4,7 @@ package memory
 //
 // A chunk of four is the largest object that Go's collector scans a span at a time: with a million
 // leases a cycle takes 65 ms, and 95 with chunks of 32. The price is that an entry in use keeps its
-// chunk, 416 bytes, from being freed.
+// chunk, 448 bytes, from being freed.
 //
 // A free entry may still be armed in the wheel: nearly every lease is released in time and its
 // entry used again for a lease that ends later, for which the wheel then has nothing to do.
@@ -21,7 +21,7 @@ type slab struct {
 const (
 	chunkBits = 2
 	chunkSize = 1 << chunkBits
-	// maxSpare bounds what a shard keeps for reuse, to 13 KB. More would help only where
+	// maxSpare bounds what a shard keeps for reuse, to 14 KB. More would help only where
 	// more than a hundred keys of one shard come and go all the time.
 	maxSpare = 32
 	// manyChunks is when a slab that has become empty is worth making anew.

@@ -14,7 +14,7 @@ import (
 )
 
 func TestEntrySize(t *testing.T) {
-	if size := reflect.TypeFor[entry]().Size(); size > 96 {
+	if size := reflect.TypeFor[entry]().Size(); size > 104 {
 		t.Errorf("%d bytes", size)
 	}
 }
@@ -85,40 +85,43 @@ func TestSlab(t *testing.T) {
 	}
 }
 
-// TestReleaseByRef: a Ref finds the hold that it was granted for, and no other.
-func TestReleaseByRef(t *testing.T) {
+// TestDrop: a place finds the hold that was taken there, and no other.
+func TestDrop(t *testing.T) {
 	b := open(t, Config{})
-	take := func(key string, n int) driver.Holder {
+	hand, other := b.Attach([16]byte{1}, ""), b.Attach([16]byte{2}, "")
+	take := func() (token, where uint64) {
 		t.Helper()
-		g, err := b.Acquire(ctx, request(key, n, time.Hour))
-		if err != nil || g.Ref == 0 {
-			t.Fatalf("%+v, %v", g, err)
+		token, where, _, err := hand.Take("k", time.Hour, time.Since(b.Epoch()), ignore{}, false, "")
+		if err != nil || token == 0 {
+			t.Fatalf("token %d, %v", token, err)
 		}
-		h := holder(key, n)
-		h.Token, h.Ref, h.At = g.Token, g.Ref, time.Since(b.Epoch())
-		return h
+		return token, where
 	}
-	first := take("k", 1)
-	if err := b.Release(ctx, first); err != nil {
+	drop := func(h driver.Hand, where, token uint64) error { return h.Drop(where, token, time.Since(b.Epoch())) }
+	token1, where1 := take()
+	if err := drop(hand, where1, token1); err != nil {
 		t.Fatal(err)
 	}
-	second := take("k", 2) // in the same entry
-	if second.Ref != first.Ref {
-		t.Errorf("the entry was not used again: %x, %x", first.Ref, second.Ref)
+	token2, where2 := take() // in the same entry
+	if where2 != where1 {
+		t.Errorf("the entry was not used again: %x, %x", where1, where2)
 	}
-	old := first
-	old.Token = 0 // of an unknown outcome
-	forged := second
-	forged.Ref |= 1<<32 - 1 // a number that no entry has
-	for _, h := range []driver.Holder{first, old, forged} {
-		if err := b.Release(ctx, h); !errors.Is(err, driver.ErrLost) {
-			t.Errorf("Release of %+v: %v", h, err)
+	const nowhere = 1<<32 - 1 // a number that no entry has
+	for name, err := range map[string]error{
+		"an earlier hold":    drop(hand, where1, token1),
+		"no token":           drop(hand, where2, 0),
+		"no entry":           drop(hand, where2|nowhere, token2),
+		"no shard":           drop(hand, where2|nowhere<<32, token2),
+		"another one's hold": drop(other, where2, token2),
+	} {
+		if !errors.Is(err, driver.ErrLost) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := b.Release(ctx, second); err != nil {
+	if err := drop(hand, where2, token2); err != nil {
 		t.Error(err)
 	}
-	if err := b.Release(ctx, second); !errors.Is(err, driver.ErrLost) {
+	if err := drop(hand, where2, token2); !errors.Is(err, driver.ErrLost) {
 		t.Errorf("again: %v", err)
 	}
 }
@@ -152,13 +155,13 @@ func TestShut(t *testing.T) {
 	}()
 	waitFor(t, func() bool { return waiting(b) == 4 })
 
-	held := b.Shut()
+	held := b.shut()
 	for _, hold := range mine {
 		if !slices.Contains(held, hold) {
 			t.Error("a hold is missing")
 		}
 	}
-	if len(held) != len(mine) || b.Shut() != nil {
+	if len(held) != len(mine) || b.shut() != nil {
 		t.Errorf("%d holds, want %d, and none the second time", len(held), len(mine))
 	}
 	for range 3 {

@@ -23,6 +23,10 @@ type store struct {
 	waiters sync.Pool
 
 	backends int // how many have it open; guarded by stores.mu
+
+	// left is through which leases are held that somebody left (driver.Leaver): no Close evicts
+	// it. It is open for as long as the store is, and does not keep the store open.
+	left backend
 }
 
 // stores are the open stores of this process. It is the only state of the package.
@@ -70,6 +74,7 @@ func newStore(name string, shards int, token uint64) *store {
 		shift:  uint(64 - bits.Len(uint(shards-1))),
 		shards: make([]padded, shards),
 	}
+	s.left.store = s
 	for i := range s.shards {
 		s.shards[i].init(i, shards, s.base, token)
 	}

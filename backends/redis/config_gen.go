@@ -4,7 +4,6 @@ package redis
 
 import (
 	"fmt"
-	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -52,35 +51,101 @@ func (c *Config) SetDefaults() {
 // default after SetDefaults. The error is a [driver.FieldError] of the first value that is not
 // allowed.
 //
-//	db                0 to 1048576
-//	sentinelUsername  with masterSet
-//	sentinelPassword  with masterSet
-//	tls.certFile      with tls.keyFile
-//	tls.keyFile       with tls.certFile
-//	prefix            at most 128 bytes
-//	validity          500ms to 1h
-//	timeout           10ms to 5m
-//	dialTimeout       10ms to 5m
-//	tracking          auto, on, off
+//	db                    0 to 1048576
+//	sentinelUsername      with masterSet
+//	sentinelPassword      with masterSet
+//	sentinelPasswordFile  with masterSet
+//	tls.certFile          with tls.keyFile
+//	tls.keyFile           with tls.certFile
+//	prefix                at most 128 bytes
+//	validity              500ms to 1h
+//	timeout               10ms to 5m
+//	dialTimeout           10ms to 5m
+//	tracking              auto, on, off
 func (c Config) Validate() error { return c.validate("") }
 
 var patternConfigPrefix = regexp.MustCompile(`[{}]`)
 
 var patternConfigClientName = regexp.MustCompile(`^[!-~]*$`)
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Config) validate(in string) error {
+func (c *Config) validateAddrs(in string) error {
 	if len(c.Addrs) == 0 {
 		return &driver.FieldError{Field: in + "addrs", Problem: "it is empty; leave it out for localhost:6379"}
 	}
+	for i, item := range c.Addrs {
+		if problem := driver.Unprintable(item); problem != "" {
+			return &driver.FieldError{Field: fmt.Sprintf("%saddrs[%d]", in, i), Problem: problem}
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateUsername(in string) error {
+	if problem := driver.Unprintable(c.Username); problem != "" {
+		return &driver.FieldError{Field: in + "username", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validatePassword(in string) error {
+	if problem := driver.Unprintable(c.Password.Reveal()); problem != "" {
+		return &driver.FieldError{Field: in + "password", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validatePasswordFile(in string) error {
+	if problem := driver.Unprintable(c.PasswordFile); problem != "" {
+		return &driver.FieldError{Field: in + "passwordFile", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateDB(in string) error {
 	if c.DB < 0 || c.DB > 1048576 {
 		return driver.Invalid(in+"db", "%v is not between 0 and 1048576", c.DB)
 	}
+	return nil
+}
+
+func (c *Config) validateMasterSet(in string) error {
+	if problem := driver.Unprintable(c.MasterSet); problem != "" {
+		return &driver.FieldError{Field: in + "masterSet", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateSentinelUsername(in string) error {
+	if problem := driver.Unprintable(c.SentinelUsername); problem != "" {
+		return &driver.FieldError{Field: in + "sentinelUsername", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateSentinelPassword(in string) error {
+	if problem := driver.Unprintable(c.SentinelPassword.Reveal()); problem != "" {
+		return &driver.FieldError{Field: in + "sentinelPassword", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateSentinelPasswordFile(in string) error {
+	if problem := driver.Unprintable(c.SentinelPasswordFile); problem != "" {
+		return &driver.FieldError{Field: in + "sentinelPasswordFile", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateTLS(in string) error {
 	if c.TLS != nil {
 		if err := c.TLS.validate(in + "tls."); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (c *Config) validatePrefix(in string) error {
 	if len(c.Prefix) == 0 {
 		return &driver.FieldError{Field: in + "prefix", Problem: "it is empty; leave it out for lockstep"}
 	}
@@ -93,31 +158,74 @@ func (c *Config) validate(in string) error {
 	if strings.HasPrefix(c.Prefix, `token:`) {
 		return driver.Invalid(in+"prefix", "%v begins with token:, as the token counters of other prefixes do", c.Prefix)
 	}
+	if problem := driver.Unprintable(c.Prefix); problem != "" {
+		return &driver.FieldError{Field: in + "prefix", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateValidity(in string) error {
 	if c.Validity < 500*time.Millisecond || c.Validity > time.Hour {
 		return driver.Invalid(in+"validity", "%v is not between 500ms and 1h", c.Validity)
 	}
+	return nil
+}
+
+func (c *Config) validateTimeout(in string) error {
 	if c.Timeout < 10*time.Millisecond || c.Timeout > 5*time.Minute {
 		return driver.Invalid(in+"timeout", "%v is not between 10ms and 5m", c.Timeout)
 	}
+	return nil
+}
+
+func (c *Config) validateDialTimeout(in string) error {
 	if c.DialTimeout < 10*time.Millisecond || c.DialTimeout > 5*time.Minute {
 		return driver.Invalid(in+"dialTimeout", "%v is not between 10ms and 5m", c.DialTimeout)
 	}
+	return nil
+}
+
+func (c *Config) validateTracking(in string) error {
 	switch c.Tracking {
 	case TrackingAuto, TrackingOn, TrackingOff:
 	default:
 		return driver.Invalid(in+"tracking", "%v is not one of auto, on, off", c.Tracking)
 	}
+	return nil
+}
+
+func (c *Config) validateClientName(in string) error {
 	if len(c.ClientName) == 0 {
 		return &driver.FieldError{Field: in + "clientName", Problem: "it is empty; leave it out for lockstep"}
 	}
 	if !patternConfigClientName.MatchString(c.ClientName) {
 		return driver.Invalid(in+"clientName", "%v holds a space or a character that Redis does not allow", c.ClientName)
 	}
+	if problem := driver.Unprintable(c.ClientName); problem != "" {
+		return &driver.FieldError{Field: in + "clientName", Problem: problem}
+	}
+	return nil
+}
+
+func (c *Config) validateRelations(in string) error {
 	if c.SentinelUsername != "" && c.MasterSet == "" {
 		return driver.Invalid(in+"masterSet", "it is empty, but "+in+"sentinelUsername is %v", c.SentinelUsername).With(in + "sentinelUsername")
 	}
-	if c.SentinelPassword != "" && c.MasterSet == "" {
+	if c.SentinelPassword != (driver.Secret{}) && c.MasterSet == "" {
 		return (&driver.FieldError{Field: in + "masterSet", Problem: "it is empty, but " + in + "sentinelPassword is given"}).With(in + "sentinelPassword")
+	}
+	if c.SentinelPasswordFile != "" && c.MasterSet == "" {
+		return driver.Invalid(in+"masterSet", "it is empty, but "+in+"sentinelPasswordFile is %v", c.SentinelPasswordFile).With(in + "sentinelPasswordFile")
+	}
+	return nil
+}
+
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *Config) validate(in string) error {
+	for _, check := range []func(string) error{c.validateAddrs, c.validateUsername, c.validatePassword, c.validatePasswordFile, c.validateDB, c.validateMasterSet, c.validateSentinelUsername, c.validateSentinelPassword, c.validateSentinelPasswordFile, c.validateTLS, c.validatePrefix, c.validateValidity, c.validateTimeout, c.validateDialTimeout, c.validateTracking, c.validateClientName, c.validateRelations} {
+		if err := check(in); err != nil {
+			return err
+		}
 	}
 	if err := c.checkAddrs(); err != nil {
 		return driver.Within(in, err)
@@ -131,8 +239,35 @@ func (c *Config) validate(in string) error {
 	return nil
 }
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *TLS) validate(in string) error {
+func (c *TLS) validateCAFile(in string) error {
+	if problem := driver.Unprintable(c.CAFile); problem != "" {
+		return &driver.FieldError{Field: in + "caFile", Problem: problem}
+	}
+	return nil
+}
+
+func (c *TLS) validateCertFile(in string) error {
+	if problem := driver.Unprintable(c.CertFile); problem != "" {
+		return &driver.FieldError{Field: in + "certFile", Problem: problem}
+	}
+	return nil
+}
+
+func (c *TLS) validateKeyFile(in string) error {
+	if problem := driver.Unprintable(c.KeyFile); problem != "" {
+		return &driver.FieldError{Field: in + "keyFile", Problem: problem}
+	}
+	return nil
+}
+
+func (c *TLS) validateServerName(in string) error {
+	if problem := driver.Unprintable(c.ServerName); problem != "" {
+		return &driver.FieldError{Field: in + "serverName", Problem: problem}
+	}
+	return nil
+}
+
+func (c *TLS) validateRelations(in string) error {
 	if c.CertFile != "" && c.KeyFile == "" {
 		return driver.Invalid(in+"keyFile", "it is empty, but "+in+"certFile is %v; give both or neither", c.CertFile).With(in + "certFile")
 	}
@@ -142,15 +277,28 @@ func (c *TLS) validate(in string) error {
 	return nil
 }
 
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *TLS) validate(in string) error {
+	for _, check := range []func(string) error{c.validateCAFile, c.validateCertFile, c.validateKeyFile, c.validateServerName, c.validateRelations} {
+		if err := check(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // LoadEnv sets the fields that have a variable in env, which are
 //
 //	LOCKSTEP_REDIS_ADDRS                     addrs
 //	LOCKSTEP_REDIS_USERNAME                  username
 //	LOCKSTEP_REDIS_PASSWORD                  password
+//	LOCKSTEP_REDIS_PASSWORD_FILE             passwordFile
 //	LOCKSTEP_REDIS_DB                        db
 //	LOCKSTEP_REDIS_MASTER_SET                masterSet
 //	LOCKSTEP_REDIS_SENTINEL_USERNAME         sentinelUsername
 //	LOCKSTEP_REDIS_SENTINEL_PASSWORD         sentinelPassword
+//	LOCKSTEP_REDIS_SENTINEL_PASSWORD_FILE    sentinelPasswordFile
+//	LOCKSTEP_REDIS_TLS                       tls
 //	LOCKSTEP_REDIS_TLS_CA_FILE               tls.caFile
 //	LOCKSTEP_REDIS_TLS_CERT_FILE             tls.certFile
 //	LOCKSTEP_REDIS_TLS_KEY_FILE              tls.keyFile
@@ -165,46 +313,24 @@ func (c *TLS) validate(in string) error {
 func (c *Config) LoadEnv(env *driver.Env) {
 	env.Set("LOCKSTEP_REDIS_ADDRS", "addrs", &c.Addrs)
 	env.Set("LOCKSTEP_REDIS_USERNAME", "username", &c.Username)
-	env.SetSecret("LOCKSTEP_REDIS_PASSWORD", "password", &c.Password)
+	env.Set("LOCKSTEP_REDIS_PASSWORD", "password", &c.Password)
+	env.Set("LOCKSTEP_REDIS_PASSWORD_FILE", "passwordFile", &c.PasswordFile)
 	env.Set("LOCKSTEP_REDIS_DB", "db", &c.DB)
 	env.Set("LOCKSTEP_REDIS_MASTER_SET", "masterSet", &c.MasterSet)
 	env.Set("LOCKSTEP_REDIS_SENTINEL_USERNAME", "sentinelUsername", &c.SentinelUsername)
-	env.SetSecret("LOCKSTEP_REDIS_SENTINEL_PASSWORD", "sentinelPassword", &c.SentinelPassword)
-	if env.Has("LOCKSTEP_REDIS_TLS_CA_FILE", "LOCKSTEP_REDIS_TLS_CERT_FILE", "LOCKSTEP_REDIS_TLS_KEY_FILE", "LOCKSTEP_REDIS_TLS_SERVER_NAME", "LOCKSTEP_REDIS_TLS_INSECURE_SKIP_VERIFY") {
-		var own TLS
-		if c.TLS != nil {
-			own = *c.TLS
-		}
+	env.Set("LOCKSTEP_REDIS_SENTINEL_PASSWORD", "sentinelPassword", &c.SentinelPassword)
+	env.Set("LOCKSTEP_REDIS_SENTINEL_PASSWORD_FILE", "sentinelPasswordFile", &c.SentinelPasswordFile)
+	driver.Object(env, "LOCKSTEP_REDIS_TLS", "tls", []string{"LOCKSTEP_REDIS_TLS_CA_FILE", "LOCKSTEP_REDIS_TLS_CERT_FILE", "LOCKSTEP_REDIS_TLS_KEY_FILE", "LOCKSTEP_REDIS_TLS_SERVER_NAME", "LOCKSTEP_REDIS_TLS_INSECURE_SKIP_VERIFY"}, &c.TLS, nil, func(own *TLS) {
 		env.Set("LOCKSTEP_REDIS_TLS_CA_FILE", "tls.caFile", &own.CAFile)
 		env.Set("LOCKSTEP_REDIS_TLS_CERT_FILE", "tls.certFile", &own.CertFile)
 		env.Set("LOCKSTEP_REDIS_TLS_KEY_FILE", "tls.keyFile", &own.KeyFile)
 		env.Set("LOCKSTEP_REDIS_TLS_SERVER_NAME", "tls.serverName", &own.ServerName)
 		env.Set("LOCKSTEP_REDIS_TLS_INSECURE_SKIP_VERIFY", "tls.insecureSkipVerify", &own.InsecureSkipVerify)
-		c.TLS = &own
-	}
+	})
 	env.Set("LOCKSTEP_REDIS_PREFIX", "prefix", &c.Prefix)
 	env.Set("LOCKSTEP_REDIS_VALIDITY", "validity", &c.Validity)
 	env.Set("LOCKSTEP_REDIS_TIMEOUT", "timeout", &c.Timeout)
 	env.Set("LOCKSTEP_REDIS_DIAL_TIMEOUT", "dialTimeout", &c.DialTimeout)
 	env.Set("LOCKSTEP_REDIS_TRACKING", "tracking", &c.Tracking)
 	env.Set("LOCKSTEP_REDIS_CLIENT_NAME", "clientName", &c.ClientName)
-}
-
-// Format implements fmt.Formatter: secrets are masked whatever the verb.
-func (c Config) Format(f fmt.State, verb rune) {
-	type plain Config // without this method
-	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c.masked()))
-}
-
-// LogValue implements slog.LogValuer, with secrets masked.
-func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
-
-func (c Config) masked() Config {
-	if c.Password != "" {
-		c.Password = "***"
-	}
-	if c.SentinelPassword != "" {
-		c.SentinelPassword = "***"
-	}
-	return c
 }

@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -19,6 +21,9 @@ func TestLayout(t *testing.T) {
 		lock, counter := l.lockKey(key), l.tokenKey(key)
 		if a, b := slot(lock), slot(counter); a != b {
 			t.Errorf("%q: slots %d and %d", key, a, b)
+		}
+		if a, b := slot(lock), slotOf(key); a != b {
+			t.Errorf("%q: slotOf says %d, the Cluster %d", key, b, a)
 		}
 		if !l.isLock(lock) || l.isLock(counter) {
 			t.Errorf("%q: isLock tells %q and %q apart wrongly", key, lock, counter)
@@ -57,12 +62,61 @@ func slot(key string) uint16 {
 	return crc % 16384
 }
 
-func TestOwnerValue(t *testing.T) {
+func TestLockValue(t *testing.T) {
 	o := driver.Owner{Instance: [16]byte{0xab}, Seq: 17}
-	for _, session := range []bool{false, true} {
-		owner, s := parseOwner(ownerValue(o, session))
-		if owner != o.String() || s != session {
-			t.Errorf("session %t: got %q, %t", session, owner, s)
+	longest := driver.Request{
+		Owner:    driver.Owner{Seq: math.MaxUint64},
+		Identity: strings.Repeat("i", 256), Note: strings.Repeat("n", 1024),
+	}
+	for name, r := range map[string]driver.Request{
+		"a lease":   {Owner: o, TTL: time.Second},
+		"a session": {Owner: o},
+		"with both": {Owner: o, Identity: "host:1 me", Note: "a note"},
+		"hostile":   {Owner: o, Identity: "1:;\x00\xff", Note: ";:9:\n"},
+		"the note":  {Owner: o, Note: "5:only"},
+		"longest":   longest,
+	} {
+		value, owner := lockValue(&r)
+		if owner != ownerValue(r.Owner, r.Session()) || value != owner+about(&r) || len(value) > maxValue || len(owner) > 62 {
+			t.Errorf("%s: %q, %q", name, owner, value)
+		}
+		info, of, ok := parseValue(value)
+		if !ok || of != owner || info.Owner != r.Owner.String() || info.Session != r.Session() || info.Identity != r.Identity || info.Note != r.Note {
+			t.Errorf("%s: %q is read as %q, %+v, %v", name, value, of, info, ok)
+		}
+	}
+	if value, _ := lockValue(&longest); len(value) != maxValue {
+		t.Errorf("the longest value has %d bytes, not %d", len(value), maxValue)
+	}
+	if b := ownerValue(driver.Owner{Seq: 1}, false); strings.HasPrefix(ownerValue(driver.Owner{Seq: 12}, false), b) {
+		t.Error("an owner is the beginning of another")
+	}
+
+	// What others wrote: an older version, a newer one, nobody.
+	old := "lease:" + o.String()
+	for value, want := range map[string]bool{
+		old: true, "session:" + o.String(): true, old + ";": true, old + ";x": true, old + ";300:short": true, old + ";3": true,
+		"": false, ";": false, "lease:": false, "lease:;": false, "set by hand": false, old + "x;": false,
+	} {
+		if info, _, ok := parseValue(value); ok != want || ok && (info.Owner != o.String() || info.Identity != "" || info.Note != "") {
+			t.Errorf("%q: %+v, %v", value, info, ok)
+		}
+	}
+}
+
+func TestPattern(t *testing.T) {
+	l := newLayout(`a*b`)
+	if got, want := l.pattern(`x?[y]\z*{`), `a\*b:0:{:x\?\[y\]\\z\*{*`; got != want {
+		t.Errorf("%s instead of %s", got, want)
+	}
+	for _, key := range []string{"k", "}{", "{:}", "a:b", "\x00"} {
+		if got, ok := l.keyOf(l.lockKey(key)); got != key || !ok {
+			t.Errorf("%q: %q, %v", key, got, ok)
+		}
+	}
+	for _, name := range []string{"", "a*b:0:", "a*b:0:{:}", "a*b:0:{:k", "a*b:0:k}", "a*b:1:{:k}", "b:0:{:k}"} {
+		if key, ok := l.keyOf(name); ok {
+			t.Errorf("%q is the lock of %q", name, key)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,18 +25,22 @@ const renewals = 3
 type backend struct {
 	cfg      Config
 	layout   layout
-	client   rueidis.Client     // for our own scripts
-	lock     rueidislock.Locker // renews the sessions; talks through a sessionClient
+	client   rueidis.Client       // for our own scripts
+	option   rueidis.ClientOption // that client was made with, before rueidislock
+	lock     rueidislock.Locker   // renews the sessions; talks through a sessionClient
 	caps     driver.Capabilities
 	validity string // cfg.Validity in ms, as scripts want it
 
 	watched  watched  // who wants to hear of which key
 	sessions sessions // by lock
-	doubts   doubts
-	inFlight atomic.Int64 // calls that wait for Redis
+	unknowns unknowns
+	seam     *seam // between client and rueidis
+	peers    peers
+	secrets  secrets
 
-	process string         // this client's name in the lines of waiters
+	process string         // this client's name in the queues of waiters
 	leaving sync.WaitGroup // those who give up its place there
+	leavers atomic.Int64   // how many they are
 
 	closed  atomic.Bool
 	closing context.Context // ends when Close begins
@@ -46,6 +51,10 @@ type backend struct {
 // Open connects and returns when the server has answered. It is what locker.Open calls
 // for the type "redis"; most programs use that, or New. Errors match
 // driver.ErrInvalidConfig, driver.ErrUnavailable or driver.ErrUnsupported.
+//
+// What the server refuses at Open is a mistake in the configuration: a login, a right that the
+// ACL user lacks, which the error names, a Sentinel that does not know the master. The same
+// later on is driver.ErrRefused, because it may pass.
 func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	if ctx == nil {
 		return nil, errors.New("ctx is nil; pass context.Background()")
@@ -64,25 +73,48 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	}
 	b.closing, b.end = context.WithCancel(context.Background())
 	b.watched.init()
-	opt.DialCtxFn = gathering(opt, &b.inFlight)
+	b.watched.leave = func(lock string) {
+		if key, ok := b.layout.keyOf(lock); ok {
+			b.leaveQueue(key)
+		}
+	}
+	b.secrets.add(opt.Password, opt.Sentinel.Password)
+	if ask := opt.AuthCredentialsFn; ask != nil {
+		opt.AuthCredentialsFn = func(at rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			login, err := ask(at)
+			b.secrets.add(login.Password)
+			return login, err
+		}
+	}
+	opt.Sentinel.Dialer.FallbackDelay = sentinelDelay
+	opt.DialCtxFn = c.freshTLS(dialOf(opt), opt.TLSConfig)
+	asks := opt // its connections are a diagnosis's own
+	b.seam = &seam{life: b.closing}
+	opt.DialCtxFn = b.peers.track(b.seam.dialler(opt))
 
 	// rueidis connects without a ctx: the dial timeout bounds it, and a caller who has
 	// gone is not kept waiting.
 	opened := make(chan error, 1)
 	go func() { opened <- b.connect(opt) }()
-	select {
-	case err = <-opened:
-	case <-ctx.Done():
+	connecting, connected, err := b.await(ctx, asks, opened)
+	if connected && err == nil {
+		if err = b.checkRights(ctx); means(err, unsupported) {
+			if wrong := b.diagnose(ctx, asks); wrong != nil {
+				err = wrong
+			}
+		}
+	}
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, ctx.Err())
+	}
+	if err != nil {
 		go func() {
-			if <-opened == nil {
+			if connected || connecting && <-opened == nil {
 				b.lock.Close()
 			}
 		}()
 		b.end()
-		return nil, fmt.Errorf("%w: %w", driver.ErrUnavailable, ctx.Err())
-	}
-	if err != nil {
-		b.end()
+		b.seam.cut()
 		return nil, err
 	}
 	go b.verifyLoop()
@@ -92,6 +124,7 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 // connect makes the client, the way that the server allows.
 func (b *backend) connect(opt rueidis.ClientOption) error {
 	tracked := false
+	b.option = opt
 	build := func(opt rueidis.ClientOption) (rueidis.Client, error) {
 		// rueidislock has put its own handler here. Ours goes before it.
 		theirs := opt.OnInvalidations
@@ -119,7 +152,8 @@ func (b *backend) connect(opt rueidis.ClientOption) error {
 		if err != nil {
 			return nil, err
 		}
-		b.client = counted{client, &b.inFlight}
+		b.seam.spread = client.Mode() == rueidis.ClientModeCluster
+		b.client = gated{seamClient{Client: client, seam: b.seam}, &b.peers}
 		return &sessionClient{Client: client}, nil
 	}
 	lock, err := rueidislock.NewLocker(rueidislock.LockerOption{
@@ -131,18 +165,20 @@ func (b *backend) connect(opt rueidis.ClientOption) error {
 		TryNextAfter: b.cfg.Validity,
 	})
 	if errors.Is(err, rueidis.ErrNoCache) {
-		return fmt.Errorf(`%w: tracking: "on", but the server does not announce changes to caching clients (Redis 6.2 and RESP3 are needed): %w`, driver.ErrUnsupported, err)
+		return fmt.Errorf(`%w: tracking: "on", but the server does not announce changes to caching clients (Redis 6.2, RESP3 and +client|tracking are needed): %s`, driver.ErrUnsupported, b.secrets.words(err.Error()))
 	}
 	if err != nil {
-		return classify(context.Background(), err)
+		return b.mistake(context.Background(), err)
 	}
 	b.lock = lock
+	b.seam.opened.Store(true)
 	if b.client.Mode() == rueidis.ClientModeCluster && b.cfg.DB != 0 {
 		lock.Close()
 		return fmt.Errorf("%w: db: %d; a Cluster has only database 0", driver.ErrInvalidConfig, b.cfg.DB)
 	}
 
-	has := driver.NewSet(driver.LeaseOutlivesProcess, driver.TokensSurviveRestart, driver.TokensSurviveDataLoss, driver.SharedStore)
+	has := driver.NewSet(driver.LeaseOutlivesProcess, driver.TokensSurviveRestart, driver.TokensSurviveDataLoss, driver.SharedStore,
+		driver.Notes, driver.Listing, driver.Breaking)
 	if tracked {
 		has |= driver.NewSet(driver.PromptLoss)
 	}
@@ -152,7 +188,10 @@ func (b *backend) connect(opt rueidis.ClientOption) error {
 
 func newClient(opt rueidis.ClientOption) (client rueidis.Client, err error) {
 	defer func() {
-		if p := recover(); p != nil { // rueidis panics at options that contradict each other
+		p := recover()
+		if bug, ok := p.(runtime.Error); ok { // and where an answer is not what it takes it for
+			err = fmt.Errorf("%w: the server's answer is malformed: %w", driver.ErrUnavailable, bug)
+		} else if p != nil { // rueidis panics at options that contradict each other
 			err = fmt.Errorf("%w: clientOption: %v", driver.ErrInvalidConfig, p)
 		}
 	}()
@@ -164,22 +203,51 @@ const infoTimeout = 5 * time.Second
 
 // beforeNoLoop says whether any node is older than 7.0.5.
 func beforeNoLoop(client rueidis.Client) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), infoTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), mayDial{}, true), infoTimeout)
 	defer cancel()
-	for _, node := range client.Nodes() {
-		info, err := node.Do(ctx, node.B().Info().Section("server").Build()).ToString()
-		if err != nil {
+	nodes := client.Nodes()
+	type answer struct {
+		old bool
+		err error
+	}
+	answers := make(chan answer, len(nodes))
+	for _, node := range nodes {
+		go func() {
+			info, err := node.Do(ctx, node.B().Info().Section("server").Build()).ToString()
 			if _, refused := rueidis.IsRedisErr(err); refused {
-				return true, nil // an ACL without INFO: assume the older one
+				answers <- answer{old: true} // an ACL without INFO: assume the older one
+				return
 			}
-			return false, err
-		}
-		if !atLeast(info, 7, 0, 5) {
-			return true, nil
+			answers <- answer{err == nil && !atLeast(info, 7, 0, 5), err}
+		}()
+	}
+	// A Cluster serves without some of its nodes. One that hangs is not waited for longer than
+	// it takes to see that it does.
+	var silent error
+	var hung <-chan time.Time
+	for range nodes {
+		select {
+		case a := <-answers:
+			switch {
+			case a.old:
+				return true, nil
+			case a.err != nil:
+				silent = a.err
+			case hung == nil:
+				hung = time.After(hangs)
+			}
+		case <-hung:
+			return false, nil
 		}
 	}
-	return false, nil
+	if hung != nil {
+		return false, nil
+	}
+	return false, silent
 }
+
+// hangs is how much later than the first the other nodes of a Cluster may say their version.
+const hangs = time.Second
 
 // atLeast reads redis_version out of INFO. An unknown version counts as older.
 func atLeast(info string, want ...int) bool {
@@ -215,6 +283,7 @@ func (b *backend) Close(ctx context.Context) error {
 	go func() {
 		defer close(closed)
 		b.lock.Close() // and the client with it
+		b.seam.closeAll()
 		<-b.done
 		b.leaving.Wait()
 	}()
@@ -222,7 +291,7 @@ func (b *backend) Close(ctx context.Context) error {
 	case <-closed:
 		return nil
 	case <-ctx.Done():
-		// A connection that hangs is given up by its timeout, in the background.
+		b.seam.cut() // those whose ctx has not ended must not wait for it either
 		return fmt.Errorf("%w: the connections are still being closed: %w", driver.ErrUnavailable, ctx.Err())
 	}
 }

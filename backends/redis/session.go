@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,18 +31,21 @@ import (
 // session is one session, from its attempt on. It is the value of its ctx.
 type session struct {
 	b     *backend
-	asked driver.Request
+	key   string
 	lock  string
 	owner string
+	value string // of the lock: the owner, and what it says of itself
 	hears driver.Listener
 
-	ask context.Context // the caller's, during the attempt only
+	ask    context.Context // the caller's, during the attempt only
+	queued bool            // it is the attempt of a Lock that waits
 
 	mu        sync.Mutex
 	phase     phase
 	granted   uint64
 	err       error // why the attempt failed
 	confirmed time.Time
+	answer    error // to the renewals since then, none of which was carried out
 	timer     *time.Timer
 	stop      context.CancelFunc // ends rueidislock's part
 }
@@ -157,6 +161,13 @@ func (ss *sessions) release(lock, owner string) {
 	}
 }
 
+// supersede ends a session that is older than the grant with token.
+func (ss *sessions) supersede(lock, owner string, token uint64) {
+	if s := ss.get(lock); s != nil && s.owner != owner && s.granted < token {
+		s.finish(driver.ErrLost)
+	}
+}
+
 func (ss *sessions) endAll() {
 	ss.mu.Lock()
 	all := make([]*session, 0, len(ss.holds))
@@ -169,11 +180,9 @@ func (ss *sessions) endAll() {
 	}
 }
 
-func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.Grant, error) {
-	s := &session{
-		b: b, asked: r, lock: b.layout.lockKey(r.Key),
-		owner: ownerValue(r.Owner, true), hears: r.Hold, ask: ctx,
-	}
+func (b *backend) acquireSession(ctx context.Context, r driver.Request, queued bool) (driver.Grant, error) {
+	s := &session{b: b, key: r.Key, lock: b.layout.lockKey(r.Key), hears: r.Hold, ask: ctx, queued: queued}
+	s.value, s.owner = lockValue(&r)
 	if err := b.sessions.take(ctx, s.lock); err != nil {
 		return driver.Grant{}, fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
 	}
@@ -187,22 +196,28 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 		// memory: it may have been deleted a moment ago.
 		switch stands, err := held.check(ctx); {
 		case err != nil:
-			return driver.Grant{}, b.classify(ctx, err)
+			return driver.Grant{}, err
 		case stands:
 			return driver.Grant{}, driver.Held(b.cfg.Validity)
 		}
-		held.finish(driver.ErrLost)
+		held.finish(b.whyLost(ctx, held.lock, held.owner))
 	}
 
+	return b.start(ctx, s)
+}
+
+// start has rueidislock begin s. Its turn is taken.
+func (b *backend) start(ctx context.Context, s *session) (driver.Grant, error) {
 	life, stop := context.WithCancel(context.WithValue(context.Background(), sessionKey{}, s))
 	s.stop = stop
-	_, _, err := b.lock.TryWithContext(life, b.layout.lockName(r.Key))
+	_, _, err := b.lock.TryWithContext(life, b.layout.lockName(s.key))
 	s.ask = nil
 	if err != nil {
 		stop()
 		return driver.Grant{}, s.failure(ctx, err)
 	}
 	b.sessions.put(s)
+	b.supersede(s.lock, s.owner, s.granted)
 	if err := s.begin(); err != nil {
 		return driver.Grant{}, err
 	}
@@ -212,8 +227,18 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request) (driver.
 // acquire is the attempt. rueidislock needs to know only whether it succeeded: an error,
 // nil for "held by others", or anything else for success.
 func (s *session) acquire() rueidis.RedisResult {
+	s.mu.Lock()
+	granted := s.granted > 0
+	if granted {
+		s.phase = holding
+	}
+	s.mu.Unlock()
+	if granted { // in one step with others
+		return rueidis.NewResult(rueidis.RedisMessage{}, nil)
+	}
 	sent := time.Now()
-	token, err := s.b.acquire(s.ask, s.asked, s.owner, s.b.cfg.Validity)
+	token, err := s.b.acquire(s.ask, wish{s.key, s.lock, s.value, s.owner, s.b.cfg.Validity}, s.queued)
+	s.b.unknowns.note(s.owner, err, lateness*time.Second+s.b.cfg.Timeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
@@ -267,7 +292,7 @@ func (s *session) believed() time.Time {
 func (s *session) confirm(sent time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.confirmed = sent
+	s.confirmed, s.answer = sent, nil
 	if s.phase == holding && s.timer != nil {
 		s.timer.Reset(time.Until(s.believed()))
 	}
@@ -282,7 +307,42 @@ func (s *session) onSilence() {
 		return
 	}
 	s.mu.Unlock()
-	s.finish(fmt.Errorf("no renewal was confirmed for %s: %w", s.b.cfg.Validity, driver.ErrUnavailable))
+	s.finish(s.silence())
+}
+
+// silence is the cause of a session that ends without the server's having said so.
+func (s *session) silence() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answer == nil {
+		return fmt.Errorf("%w: no renewal was confirmed for %s", driver.ErrUnavailable, s.b.cfg.Validity)
+	}
+	// Its text only: it is a reason, and matches whatever it may.
+	return fmt.Errorf("%w: no renewal was confirmed for %s; the last answer was: %s", driver.ErrUnavailable, s.b.cfg.Validity, lastWords(s.answer))
+}
+
+// lastWords is what the server or the network said, without what we make of it.
+func lastWords(err error) string {
+	text := err.Error()
+	for _, sentinel := range []error{driver.ErrUnavailable, driver.ErrRefused, driver.ErrWrongPeer} {
+		text = strings.TrimPrefix(text, sentinel.Error()+": ")
+	}
+	return text
+}
+
+// SessionErr implements driver.SessionClock.
+func (b *backend) SessionErr(h driver.Holder) error {
+	s := b.sessions.get(b.layout.lockKey(h.Key))
+	if s == nil || s.owner != ownerValue(h.Owner, true) {
+		return nil
+	}
+	s.mu.Lock()
+	held := s.phase != holding || time.Now().Before(s.believed())
+	s.mu.Unlock()
+	if held {
+		return nil
+	}
+	return s.silence()
 }
 
 // renew answers both of rueidislock's reasons to ask: its timer, and an announcement that
@@ -306,7 +366,7 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 		} else {
 			reply = extendScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner, s.b.validity})
 		}
-		n, err := reply.AsInt64()
+		n, err := s.b.number(ctx, s.key, reply, 0, 1)
 		switch {
 		case err == nil && n == 1:
 			if !recent {
@@ -314,9 +374,13 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 			}
 			return reply
 		case err == nil:
-			s.finish(driver.ErrLost)
+			s.finish(s.b.whyLost(ctx, s.lock, s.owner))
 			return reply
-		case ctx.Err() != nil || !time.Now().Add(pause).Before(until):
+		case ctx.Err() != nil:
+			return reply
+		}
+		s.failed(err)
+		if !time.Now().Add(pause).Before(until) {
 			return reply
 		}
 		wait := time.NewTimer(pause)
@@ -328,9 +392,15 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 	}
 }
 
+func (s *session) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = err
+}
+
 // check asks the server whether the session still stands.
 func (s *session) check(ctx context.Context) (bool, error) {
-	n, err := checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}).AsInt64()
+	n, err := s.b.number(ctx, s.key, checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}), 0, 1)
 	return n == 1, err
 }
 

@@ -2,9 +2,9 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,49 +17,53 @@ import (
 // Sessions are not in it: rueidislock looks after those.
 type watched struct {
 	seed   maphash.Seed
+	leave  func(lock string) // gives up this process's place in the server's queue
 	shards [64]watchedShard
 	verify chan struct{} // something is due in some shard
 }
 
 type watchedShard struct {
-	mu    sync.Mutex
-	holds map[string][]*hold // by lock; more than one while an old one is not yet given up
-	wakes map[string][]*waker
-	due   []*hold // to be looked at by verifyLoop
-	many  int     // so many locks are held when it is time to forget
+	mu     sync.Mutex
+	holds  map[string][]*hold // by lock; more than one while an old one is not yet given up
+	wakes  map[string][]*waker
+	places map[string]*place
+	due    []*hold  // to be looked at by verifyLoop
+	stale  []string // locks whose waiters may have missed a wake-up, until the server answers again
+	many   int      // so many locks are held when it is time to forget
 }
 
 // hold is one lease of this client's.
 type hold struct {
-	lock    string
-	owner   string
-	hears   driver.Listener
-	held    bool // granted; until then a change proves nothing
-	changed bool // it was, or may have been, changed by somebody else, since look began
-	doubted bool // changed, and Redis has not confirmed it since
-	gone    bool
+	lock        string
+	owner       string
+	hears       driver.Listener
+	held        bool // granted; until then a change proves nothing
+	changed     bool // it was, or may have been, changed by somebody else, since look began
+	unconfirmed bool // changed, and Redis has not confirmed it since
+	gone        bool
+	breaking    int // so many calls of Break are under way for it
 
-	// What Pass needs; see line.go.
+	// What HandOff needs; see handoff.go.
 	token, last uint64    // the present owner's, and the last that was set aside for it
+	note        string    // the server's, of the present owner
+	taken       time.Time // when the present owner got it
 	from        time.Time // when the command was sent that the server has confirmed last
 	ttl         time.Duration
 	unsure      bool      // an Extend is under way, or its outcome is not known
 	since       time.Time // when the turn of this process began
-	passes      int       // in this turn
+	handOffs    int       // in this turn
 	turn        int       // how many it has
 }
 
-type waker struct {
-	wake   func()
-	inLine bool // the server knows that this process waits
-}
+type waker struct{ wake func() }
 
 func (w *watched) init() {
-	w.seed = maphash.MakeSeed()
+	w.seed, w.leave = maphash.MakeSeed(), func(string) {}
 	w.verify = make(chan struct{}, 1)
 	for i := range w.shards {
 		w.shards[i].holds = make(map[string][]*hold)
 		w.shards[i].wakes = make(map[string][]*waker)
+		w.shards[i].places = make(map[string]*place)
 	}
 }
 
@@ -67,8 +71,8 @@ func (w *watched) shard(lock string) *watchedShard {
 	return &w.shards[maphash.String(w.seed, lock)%uint64(len(w.shards))]
 }
 
-func (w *watched) hold(lock, owner string, hears driver.Listener) *hold {
-	h := &hold{lock: lock, owner: owner, hears: hears}
+func (w *watched) hold(lock, owner string, r *driver.Request) *hold {
+	h := &hold{lock: lock, owner: owner, hears: r.Hold, note: r.Note}
 	s := w.shard(lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,8 +99,14 @@ func (w *watched) granted(h *hold, token uint64, sent time.Time, ttl time.Durati
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.held = true
+	// A repeat takes the place of the attempt before it, and hears of the loss alone.
+	s.drop(h.lock, func(other *hold) bool {
+		earlier := other != h && other.owner == h.owner
+		h.changed = h.changed || earlier && other.changed
+		return earlier
+	})
 	h.token, h.last, h.from, h.ttl = token, token, sent, ttl
-	h.since, h.turn = sent, turnPasses
+	h.since, h.taken, h.turn = sent, sent, turnHandOffs
 	return h.changed
 }
 
@@ -105,6 +115,42 @@ func (w *watched) unhold(h *hold) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(h.lock, func(other *hold) bool { return other == h })
+}
+
+// supersede ends the holds of a lock that are older than the one with token. One that is
+// younger ends owner's own: its grant was overtaken on the way here.
+func (w *watched) supersede(lock, owner string, token uint64) {
+	s := w.shard(lock)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(lock, driver.ErrLost, func(h *hold) bool {
+		if !h.held {
+			return false
+		}
+		if h.owner != owner {
+			return h.token < token
+		}
+		return slices.ContainsFunc(s.holds[lock], func(other *hold) bool {
+			return other.held && other.owner != owner && other.token > token
+		})
+	})
+}
+
+// end drops holds of a lock and tells their listeners.
+func (s *watchedShard) end(lock string, cause error, which func(*hold) bool) {
+	var over []*hold
+	for _, h := range s.holds[lock] {
+		if which(h) {
+			over = append(over, h)
+		}
+	}
+	if len(over) == 0 {
+		return
+	}
+	s.drop(lock, func(h *hold) bool { return slices.Contains(over, h) })
+	for _, h := range over {
+		h.hears.Lost(cause) // which blocks nowhere and calls nothing here
+	}
 }
 
 // extending notes that what is confirmed of a lease is about to change, and extended to what.
@@ -160,20 +206,21 @@ func (b *backend) Notify(key string, wake func()) (stop func()) {
 		} else {
 			delete(s.wakes, lock)
 		}
-		if w.inLine {
-			b.leaveLine(key)
+		if s.left(lock) {
+			b.leaveQueue(key)
 		}
 	}
 }
 
-// wake wakes this process's waiters for lock.
+// wake has this process's waiters for lock ask anew, wherever they stand.
 func (w *watched) wake(lock string) {
 	s := w.shard(lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, waker := range s.wakes[lock] {
-		waker.wake()
+	if p := s.places[lock]; p != nil {
+		p.changed = true
 	}
+	s.wakeAll(lock)
 }
 
 // onInvalidations hears what Redis announces, in the goroutine that reads the
@@ -190,6 +237,11 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 			}
 			for lock := range s.wakes {
 				s.changed(lock)
+				// An attempt that is made at once may fail, and the next one be far away.
+				s.stale = append(s.stale, lock)
+			}
+			for _, p := range s.places {
+				p.changed = true
 			}
 			s.mu.Unlock()
 		}
@@ -200,7 +252,13 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 	ours := keys[:0:0]
 	for _, k := range keys {
 		lock, err := k.ToString()
-		if err != nil || !b.layout.isLock(lock) {
+		if err != nil {
+			continue
+		}
+		if !b.layout.isLock(lock) {
+			if lock, ok := b.belled(lock); ok {
+				b.watched.called(lock)
+			}
 			continue
 		}
 		ours = append(ours, k)
@@ -217,17 +275,22 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 	}
 }
 
-// changed notes that lock was changed by somebody else.
+// changed notes that lock was changed by somebody else, or has expired.
 func (s *watchedShard) changed(lock string) (due bool) {
+	// An expiry needs no look. One at a key that is no more would have the server track it, and
+	// nothing ends that: an entry in its tracking table for each lease that ever expired. The
+	// last part of a ttl counts too, because the server's clock may run faster.
+	now := time.Now()
+	s.end(lock, driver.ErrExpired, func(h *hold) bool {
+		return h.held && !h.unsure && now.Sub(h.from) >= h.ttl-time.Duration(driftFactor*float64(h.ttl))
+	})
 	for _, h := range s.holds[lock] {
 		if !h.changed && h.held {
 			s.due, due = append(s.due, h), true
 		}
-		h.changed, h.doubted = true, true
+		h.changed, h.unconfirmed = true, true
 	}
-	for _, w := range s.wakes[lock] {
-		w.wake()
-	}
+	s.stir(lock)
 	return due
 }
 
@@ -253,6 +316,11 @@ func (b *backend) startVerify() {
 // so that the tracking begins anew; meanwhile the deadline stands.
 func (b *backend) verifyLoop() {
 	defer close(b.done)
+	if b.caps.Has.Has(driver.PromptLoss) {
+		var table sync.WaitGroup
+		table.Go(b.watchTable)
+		defer table.Wait()
+	}
 	const pause = 100 * time.Millisecond
 	again := time.NewTimer(pause)
 	defer again.Stop()
@@ -265,7 +333,8 @@ func (b *backend) verifyLoop() {
 		}
 		again.Stop()
 		for i := range b.watched.shards {
-			if unanswered := b.look(&b.watched.shards[i]); unanswered {
+			unanswered := b.look(&b.watched.shards[i])
+			if b.reach(&b.watched.shards[i]) || unanswered {
 				again.Reset(pause)
 			}
 		}
@@ -288,34 +357,97 @@ func (b *backend) look(s *watchedShard) (unanswered bool) {
 	defer cancel()
 	gets := make([]rueidis.Completed, len(due))
 	for i, h := range due {
-		gets[i] = b.client.B().Get().Key(h.lock).Build()
+		gets[i] = b.getOwner(h.lock)
+	}
+	var lost []*hold
+	for i, reply := range b.client.DoMulti(ctx, gets...) {
+		h := due[i]
+		switch standing(reply, h.owner) {
+		case unanswerable:
+			unanswered = b.watched.lookAgain(s, h) || unanswered
+		case ours:
+			s.mu.Lock()
+			h.unconfirmed = h.changed
+			s.mu.Unlock()
+		case notOurs:
+			lost = append(lost, h)
+		}
+	}
+	for i, cause := range b.causes(ctx, lost) {
+		s.mu.Lock()
+		s.end(lost[i].lock, cause, func(other *hold) bool { return other == lost[i] })
+		s.mu.Unlock()
+	}
+	return unanswered
+}
+
+// reach asks for the locks whose waiters may have missed a wake-up, which connects again and has
+// the server announce their next change, and wakes them when it has answered.
+func (b *backend) reach(s *watchedShard) (unanswered bool) {
+	s.mu.Lock()
+	stale := slices.DeleteFunc(s.stale, func(lock string) bool { return len(s.wakes[lock]) == 0 })
+	s.stale = nil
+	s.mu.Unlock()
+	if len(stale) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(b.closing, b.cfg.Timeout)
+	defer cancel()
+	gets := make([]rueidis.Completed, len(stale))
+	for i, lock := range stale {
+		gets[i] = b.getOwner(lock)
 	}
 	for i, reply := range b.client.DoMulti(ctx, gets...) {
-		owner, err := reply.ToString()
-		h := due[i]
-		switch {
-		case err != nil && !rueidis.IsRedisNil(err):
-			// A server that is loading its data, say, will answer; one that refuses will not.
-			if errors.Is(classify(ctx, err), driver.ErrUnavailable) {
-				s.mu.Lock()
-				s.due, unanswered = append(s.due, h), true
-				s.mu.Unlock()
-			}
-			continue
-		case err == nil && owner == h.owner:
-			s.mu.Lock()
-			h.doubted = h.changed
-			s.mu.Unlock()
+		if standing(reply, "") != unanswerable {
+			b.watched.wake(stale[i])
 			continue
 		}
 		s.mu.Lock()
-		gone := h.gone   // released by ourselves meanwhile
-		hears := h.hears // it may have been passed on since
-		s.drop(h.lock, func(other *hold) bool { return other == h })
+		s.stale, unanswered = append(s.stale, stale[i]), true
 		s.mu.Unlock()
-		if !gone {
-			hears.Lost(driver.ErrLost)
-		}
 	}
 	return unanswered
+}
+
+// getOwner asks for the beginning of a lock's value: owners have at most 62 bytes, and what
+// anybody else put there may have any number.
+func (b *backend) getOwner(lock string) rueidis.Completed {
+	return b.client.B().Getrange().Key(lock).Start(0).End(63).Build()
+}
+
+// lookAgain has h looked at once more, unless its time is up: that its holder knows.
+// Whatever the server says, it may say something else later: it is loading its data, a password
+// is being changed, a right was taken away for a while. Nothing but an answer says that a hold is over.
+func (w *watched) lookAgain(s *watchedShard, h *hold) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.gone || !h.unsure && time.Since(h.from) >= h.ttl {
+		s.drop(h.lock, func(other *hold) bool { return other == h })
+		return false
+	}
+	s.due = append(s.due, h)
+	return true
+}
+
+type standingOf uint8
+
+const (
+	unanswerable standingOf = iota
+	ours
+	notOurs
+)
+
+// standing reads a look at a lock. Something of another type in its place is nobody's.
+func standing(reply rueidis.RedisResult, owner string) standingOf {
+	value, err := reply.ToString()
+	switch {
+	case err == nil && strings.HasPrefix(value, owner) && owner != "":
+		return ours
+	case err == nil || rueidis.IsRedisNil(err):
+		return notOurs
+	}
+	if said, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(said.Error(), "WRONGTYPE") {
+		return notOurs
+	}
+	return unanswerable
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// TOK-004: a lease about which there is a doubt is not passed by the process alone, from the
+// TOK-004: a lease whose hold is not confirmed is not handed off by the process alone, from the
 // announcement of a change until Redis has said that the lock is still ours; nor is it while
 // Redis is being asked, or does not answer, nor if it was announced again meanwhile.
-func TestDoubtedIsNotPassed(t *testing.T) {
+func TestUnconfirmedIsNotHandedOff(t *testing.T) {
 	const owner = "owner"
 	lock := "lock"
 	for i := 0; slot(lock) != 0; i++ { // the Builder below is one for keys of that slot
-		lock = strconv.Itoa(i)
+		lock = "{" + strconv.Itoa(i) + "}"
 	}
 	r := driver.Request{Key: "k", TTL: time.Minute}
 	for name, answer := range map[string]rueidis.RedisResult{
@@ -34,11 +34,11 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 			b := &backend{client: asked, closing: t.Context(), cfg: Config{Timeout: time.Second}}
 			b.watched.init()
 			var lost lostTo
-			h := b.watched.hold(lock, owner, &lost)
+			h := b.watched.hold(lock, owner, &driver.Request{Hold: &lost})
 			b.watched.granted(h, 1, time.Now(), time.Minute)
 			h.last, r.Hold = 100, &lost
-			passes := func() bool {
-				_, g := b.watched.pass(lock, owner, r)
+			handsOff := func() bool {
+				_, g := b.watched.handOff(lock, owner, r, true)
 				return g.Token != 0
 			}
 			s := b.watched.shard(lock)
@@ -48,16 +48,16 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 				s.changed(lock)
 			}
 
-			if !passes() {
-				t.Fatal("not passed without a doubt")
+			if !handsOff() {
+				t.Fatal("not handed off although nothing was announced")
 			}
 			change()
-			if passes() {
-				t.Error("passed although a change was announced")
+			if handsOff() {
+				t.Error("handed off although a change was announced")
 			}
 			asked.reply = func() rueidis.RedisResult {
-				if passes() {
-					t.Error("passed while Redis is being asked")
+				if handsOff() {
+					t.Error("handed off while Redis is being asked")
 				}
 				return answer
 			}
@@ -65,8 +65,8 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 			if want := name == "silent" || name == "loading"; unanswered != want {
 				t.Errorf("unanswered: %v", unanswered)
 			}
-			if got := passes(); got != (name == "ours") {
-				t.Errorf("passed after the answer: %v", got)
+			if got := handsOff(); got != (name == "ours") {
+				t.Errorf("handed off after the answer: %v", got)
 			}
 			if got := lost == 1; got != (name == "another") {
 				t.Errorf("lost: %v", got)
@@ -80,21 +80,21 @@ func TestDoubtedIsNotPassed(t *testing.T) {
 				return answer
 			}
 			b.look(s)
-			if passes() {
-				t.Error("passed although another change was announced while Redis was asked")
+			if handsOff() {
+				t.Error("handed off although another change was announced while Redis was asked")
 			}
 			asked.reply = func() rueidis.RedisResult { return answer }
 			b.look(s)
-			if !passes() {
-				t.Error("not passed although Redis has confirmed it")
+			if !handsOff() {
+				t.Error("not handed off although Redis has confirmed it")
 			}
 		})
 	}
 }
 
-// The process passes a lease on by itself only with a token that was set aside, within its turn,
+// The process hands a lease off by itself only with a token that was set aside, within its turn,
 // and if what Redis has confirmed is what the next owner asks for, neither less nor more.
-func TestPassedByTheProcess(t *testing.T) {
+func TestHandedOffByTheProcess(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(h *hold)
 		ttl    time.Duration
@@ -104,7 +104,7 @@ func TestPassedByTheProcess(t *testing.T) {
 		"the tokens are out": {func(h *hold) { h.token = h.last }, time.Minute, false},
 		"the turn is over":   {func(h *hold) { h.since = h.since.Add(-turnTime) }, time.Minute, false},
 		"an Extend":          {func(h *hold) { h.unsure = true }, time.Minute, false},
-		"a doubt":            {func(h *hold) { h.doubted = true }, time.Minute, false},
+		"a change":           {func(h *hold) { h.unconfirmed = true }, time.Minute, false},
 		"2 % are gone":       {func(h *hold) { h.from = h.from.Add(-1200 * time.Millisecond) }, time.Minute, false},
 		"for longer":         {func(*hold) {}, time.Hour, false},
 		"for less":           {func(*hold) {}, time.Second, false},
@@ -114,11 +114,11 @@ func TestPassedByTheProcess(t *testing.T) {
 				var w watched
 				w.init()
 				var first, next lostTo
-				h := w.hold("lock", "owner", &first)
+				h := w.hold("lock", "owner", &driver.Request{Hold: &first})
 				w.granted(h, 1, time.Now(), time.Minute)
 				h.last = 100
 				c.change(h)
-				held, g := w.pass("lock", "owner", driver.Request{TTL: c.ttl, Hold: &next})
+				held, g := w.handOff("lock", "owner", driver.Request{TTL: c.ttl, Hold: &next}, true)
 				if held != h || (g.Token != 0) != c.want {
 					t.Errorf("got %+v", g)
 				}
@@ -133,12 +133,12 @@ func TestExpiredAreForgotten(t *testing.T) {
 	var w watched
 	w.init()
 	var lost lostTo
-	long := w.hold("long", "owner", &lost)
+	long := w.hold("long", "owner", &driver.Request{Hold: &lost})
 	w.granted(long, 1, time.Now(), time.Hour)
-	asking := w.hold("asking", "owner", &lost)
+	asking := w.hold("asking", "owner", &driver.Request{Hold: &lost})
 	ago := time.Now().Add(-2 * time.Minute)
 	for i := range 100_000 {
-		h := w.hold(strconv.Itoa(i), "owner", &lost)
+		h := w.hold(strconv.Itoa(i), "owner", &driver.Request{Hold: &lost})
 		w.granted(h, 1, ago, time.Second)
 	}
 	n := 0
@@ -156,17 +156,18 @@ func TestExpiredAreForgotten(t *testing.T) {
 }
 
 // CTX-004: a lease that was given up here while Redis prolonged it is freed.
-func TestGivenUpWhilePassed(t *testing.T) {
+func TestGivenUpWhileHandedOff(t *testing.T) {
 	h := driver.Holder{Token: 1}
 	asked := &asked{}
 	b := &backend{client: asked, layout: newLayout("p"), closing: t.Context(), cfg: Config{Timeout: time.Second}}
+	b.caps.Has = driver.NewSet(driver.PromptLoss)
 	for i := 0; h.Key == "" || slot(b.layout.lockKey(h.Key)) != 0; i++ { // as above
 		h.Key = strconv.Itoa(i)
 	}
 	b.watched.init()
 	var lost lostTo
 	lock, owner := b.layout.lockKey(h.Key), ownerValue(h.Owner, false)
-	b.watched.granted(b.watched.hold(lock, owner, &lost), 1, time.Now(), time.Minute)
+	b.watched.granted(b.watched.hold(lock, owner, &driver.Request{Hold: &lost}), 1, time.Now(), time.Minute)
 	scripts := 0
 	asked.reply = func() rueidis.RedisResult {
 		if scripts++; scripts > 1 {
@@ -175,8 +176,8 @@ func TestGivenUpWhilePassed(t *testing.T) {
 		b.watched.unholdOwner(lock, owner)
 		return replies(2, 65)
 	}
-	g, err := b.Pass(t.Context(), h, driver.Request{Key: h.Key, TTL: time.Minute, Hold: &lost})
-	if g.Token != 0 || err != nil || scripts != 2 {
+	g, err := b.HandOff(t.Context(), h, driver.Request{Key: h.Key, TTL: time.Minute, Hold: &lost})
+	if g.Token != 0 || !errors.Is(err, driver.ErrYielded) || scripts != 2 {
 		t.Errorf("%+v, %v after %d scripts; want the release to be the second", g, err, scripts)
 	}
 }
@@ -190,6 +191,8 @@ type asked struct {
 	rueidis.Client
 	reply func() rueidis.RedisResult
 }
+
+func (*asked) Mode() rueidis.ClientMode { return rueidis.ClientModeStandalone }
 
 func (*asked) B() rueidis.Builder { return rueidis.Builder{} }
 

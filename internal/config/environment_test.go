@@ -11,24 +11,32 @@ import (
 	"testing"
 
 	"github.com/lockstep-go/lockstep/backends/memory"
+	"github.com/lockstep-go/lockstep/backends/postgres"
 	"github.com/lockstep-go/lockstep/backends/redis"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// fieldVariables are the variables that LoadConfig looks at, by asking for all of them.
-func fieldVariables() (names []string) {
+// fieldVariables are the variables that LoadConfig looks at: of the core by the table of its
+// fields, of the backends by asking for all of them.
+func fieldVariables(t *testing.T) (names []string) {
 	env := driver.Env{Lookup: func(name string) (string, bool) {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 		// What is in an object is asked for only if the object is there.
-		return "1", strings.Contains(name, "_TLS_") || strings.Contains(name, "_RETRY_ATTEMPTS")
+		return "1", strings.Contains(name, "_TLS")
 	}}
-	for _, c := range []driver.Config{&locker.Config{}, &redis.Config{}, &memory.Config{}} {
+	for _, c := range []driver.Config{&redis.Config{}, &postgres.Config{}, &memory.Config{}} {
 		c.LoadEnv(&env)
 	}
-	return names
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "<!-- lockgen:locker -->")
+	table, _, _ = strings.Cut(table, "<!-- /lockgen -->")
+	return append(names, regexp.MustCompile("LOCKSTEP_[A-Z_]+").FindAllString(table, -1)...)
 }
 
 var inGo = regexp.MustCompile(`"(LOCKSTEP_[A-Z_]+)"`)
@@ -36,7 +44,7 @@ var inGo = regexp.MustCompile(`"(LOCKSTEP_[A-Z_]+)"`)
 // Tests and tools of this repository have variables of their own. None is that of a field:
 // setting it would change what the tests load.
 func TestVariablesDoNotClash(t *testing.T) {
-	fields := fieldVariables()
+	fields := fieldVariables(t)
 	if !slices.Contains(fields, "LOCKSTEP_REDIS_ADDRS") || !slices.Contains(fields, "LOCKSTEP_RETRY_DELAY") || !slices.Contains(fields, "LOCKSTEP_TYPE") {
 		t.Fatalf("the variables of the fields are %v", fields)
 	}
@@ -52,7 +60,7 @@ func TestVariablesDoNotClash(t *testing.T) {
 			return nil
 		}
 		switch filepath.Base(filepath.Dir(path)) {
-		case "locker", "config", "readme": // they are about the variables of fields
+		case "locker", "config", "readme", "lockstep": // they are about the variables of fields
 			return nil
 		}
 		data, err := os.ReadFile(path)
@@ -64,7 +72,7 @@ func TestVariablesDoNotClash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"LOCKSTEP_REDIS_URL", "LOCKSTEP_REDISTEST", "LOCKSTEP_CONFIG", "LOCKSTEP_SOAK"} {
+	for _, name := range []string{"LOCKSTEP_REDIS_URL", "LOCKSTEP_REDIS_SERVER", "LOCKSTEP_CONFIG", "LOCKSTEP_SOAK"} {
 		if others[name] == "" {
 			t.Errorf("%s was not found; is the search broken?", name)
 		}
@@ -114,9 +122,9 @@ func TestVariableErrors(t *testing.T) {
 		{"LOCKSTEP_REDIS_DB", "one", `LOCKSTEP_REDIS_DB: db: want a whole number, got "one"`},
 		{"LOCKSTEP_REDIS_TLS_INSECURE_SKIP_VERIFY", "maybe", `tls.insecureSkipVerify: want true or false, got "maybe"`},
 		{"LOCKSTEP_RETRY_JITTER", "1m", "LOCKSTEP_RETRY_JITTER: retry.jitter: 1m is larger than retry.delay, 100ms"},
-		{"LOCKSTEP_TYPE", "postgres", `LOCKSTEP_TYPE: type: "postgres" (registered: `},
+		{"LOCKSTEP_TYPE", "etcd", `LOCKSTEP_TYPE: type: "etcd" (registered: `},
 		{"LOCKSTEP_TYPE", "redis://u:" + secret + "@h", "LOCKSTEP_TYPE: type: it is not the name of a type (not shown: it may hold a secret)"},
-		{"LOCKSTEP_SAMPLE_PIN", secret, "LOCKSTEP_SAMPLE_PIN: pin: want a whole number, got a value that is not shown"},
+		{"LOCKSTEP_SAMPLE_TLS_KEY", "short\n", "LOCKSTEP_SAMPLE_TLS_KEY: tls.key: it ends in a newline"},
 		{"LOCKSTEP_SAMPLE_TLS_KEY", secret, "LOCKSTEP_SAMPLE_TLS_KEY: tls.key: it has 14 bytes; at most 8 are allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -23,7 +23,8 @@ func FuzzText(f *testing.F) {
 	}
 	for _, text := range []string{
 		`{"type": "redis", "ttl": "1.5s", "retry": {"attempts": -1, "delay": "1s"}, "backend": {"addrs": ["a:1"], "tls": {"caFile": "x"}}}`,
-		`{"hosts": ["a"], "user": "u", "password": "p", "mode": "fast", "pool": {"size": 1e0}}`, `{"shards": 8, "store": "\ud800\u0000"}`,
+		`{"hosts": ["a"], "kind": "b", "pool": {"size": 1e0}}`, `{"shards": 8, "store": "\ud800\u0000"}`,
+		"{\"name\":\"\xa9\"}", `{"ttl":"","ttl":"0s"}`,
 	} {
 		f.Add(text)
 	}
@@ -105,8 +106,12 @@ var schemas = map[string]map[string]any{}
 func parsed(t testing.TB, file string) map[string]any {
 	if schemas[file] == nil {
 		var doc map[string]any
-		if err := json.Unmarshal(readSchema(t, file), &doc); err != nil {
+		name, within, _ := strings.Cut(file, "#/$defs/")
+		if err := json.Unmarshal(readSchema(t, name), &doc); err != nil {
 			t.Fatal(err)
+		}
+		if within != "" {
+			doc = doc["$defs"].(map[string]any)[within].(map[string]any)
 		}
 		schemas[file] = doc
 	}
@@ -151,6 +156,13 @@ func (g *drawer) value(name string, schema map[string]any) any {
 			found = append(found, w.(string))
 		}
 		return found
+	}
+	switch kind := schema["type"].(type) {
+	case []any: // an object, or false to switch it off
+		if kind[0] == "object" && !g.odd() {
+			return g.object(schema)
+		}
+		return g.IntN(2) == 0
 	}
 	switch schema["type"] {
 	case "boolean":
@@ -209,19 +221,20 @@ var environments = map[string]func(t testing.TB, doc map[string]any){
 		for _, name := range []string{"type", "backend", "$schema"} {
 			delete(doc, name)
 		}
-		sameFromEnvironment(t, "LOCKSTEP", doc, parsed(t, "locker/config.schema.json"), func(text string) (any, error) {
+		sameFromEnvironment(t, "LOCKSTEP", doc, parsed(t, "docs/lockstep.schema.json"), func(text string) (any, error) {
 			cfg, err := locker.LoadConfig(text)
 			return cfg.String(), err
 		})
 	},
-	"sample": backendEnvironment("LOCKSTEP_SAMPLE", "internal/config/sample", "test-sample"),
-	"redis":  backendEnvironment("LOCKSTEP_REDIS", "backends/redis", "test-redis"),
-	"memory": backendEnvironment("LOCKSTEP_MEMORY", "backends/memory", "test-memory"),
+	"sample":   backendEnvironment("LOCKSTEP_SAMPLE", "internal/config/sample/config.schema.json", "test-sample"),
+	"redis":    backendEnvironment("LOCKSTEP_REDIS", "docs/lockstep.schema.json#/$defs/redis", "test-redis"),
+	"memory":   backendEnvironment("LOCKSTEP_MEMORY", "docs/lockstep.schema.json#/$defs/memory", "test-memory"),
+	"postgres": backendEnvironment("LOCKSTEP_POSTGRES", "docs/lockstep.schema.json#/$defs/postgres", "test-postgres"),
 }
 
-func backendEnvironment(prefix, dir, typ string) func(t testing.TB, doc map[string]any) {
+func backendEnvironment(prefix, file, typ string) func(t testing.TB, doc map[string]any) {
 	return func(t testing.TB, doc map[string]any) {
-		schema := parsed(t, dir+"/config.schema.json")
+		schema := parsed(t, file)
 		sameFromEnvironment(t, prefix, doc, schema, func(text string) (any, error) { return loadBackend(typ, text) })
 	}
 }
@@ -272,7 +285,7 @@ func asVariables(prefix string, doc, schema, variables map[string]any) (ok bool)
 			}
 			variables[name] = v
 		case bool:
-			if property["type"] != "boolean" {
+			if !mayBe(property, "boolean") {
 				return false
 			}
 			variables[name] = strconv.FormatBool(v)
@@ -288,7 +301,7 @@ func asVariables(prefix string, doc, schema, variables map[string]any) (ok bool)
 			}
 			variables[name] = strings.Join(items, ",")
 		case map[string]any:
-			if property["type"] != "object" || len(v) == 0 || !asVariables(name, v, property, variables) {
+			if !mayBe(property, "object") || isZero(v) || !asVariables(name, v, property, variables) {
 				return false
 			}
 		default:
@@ -298,6 +311,29 @@ func asVariables(prefix string, doc, schema, variables map[string]any) (ok bool)
 				return false
 			}
 			variables[name] = string(n)
+		}
+	}
+	return true
+}
+
+// mayBe says whether a schema's type is kind, or one of several that are.
+func mayBe(schema map[string]any, kind string) bool {
+	all, several := schema["type"].([]any)
+	return schema["type"] == kind || several && slices.Contains(all, any(kind))
+}
+
+// isZero is whether all in an object is zero: in JSON it is there all the same, by variables not.
+func isZero(v map[string]any) bool {
+	for _, in := range v {
+		switch in := in.(type) {
+		case map[string]any:
+			if !isZero(in) {
+				return false
+			}
+		default:
+			if v := reflect.ValueOf(in); v.IsValid() && !v.IsZero() {
+				return false
+			}
 		}
 	}
 	return true

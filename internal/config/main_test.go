@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lockstep-go/lockstep/backends/memory"
+	"github.com/lockstep-go/lockstep/backends/postgres"
 	"github.com/lockstep-go/lockstep/backends/redis"
 	"github.com/lockstep-go/lockstep/internal/config/sample"
 	"github.com/lockstep-go/lockstep/locker"
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	register[sample.Config]("test-sample")
+	register[postgres.Config]("test-postgres")
 	register[redis.Config]("test-redis")
 	register[memory.Config]("test-memory")
 	os.Exit(m.Run())
@@ -34,7 +36,7 @@ var errCaught = errors.New("caught")
 
 // register makes a type of which Open ends with errCaught.
 func register[C any](name string) {
-	locker.Register(name, func(_ context.Context, c C) (driver.Backend, error) {
+	driver.Register(name, func(_ context.Context, c C) (driver.Backend, error) {
 		caught = c
 		return nil, errCaught
 	})

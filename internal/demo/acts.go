@@ -8,10 +8,11 @@ import (
 
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/lockstep-go/lockstep/locker/elect"
+	"github.com/lockstep-go/lockstep/locker/once"
 )
 
-// An act is a piece of the story. Each worker of each process plays its own part in it:
-// all of them, or a lead and a rival.
+// An act is a piece of the story: all workers play in it, or a lead and a rival.
 type act struct {
 	title string
 	// missing says why the act cannot be played here, or "".
@@ -26,6 +27,8 @@ var acts = []act{
 	{title: "Expiry: a worker oversleeps its lease, and writes too late", lead: oversleep, rival: overtake},
 	{title: "Loss: an administrator deletes the lock", lead: loseToAdministrator, rival: waitForTurn, missing: noPromptLoss},
 	{title: "Close: a worker's Locker is closed while it holds the lock", lead: closeWhileHolding, rival: waitForTurn},
+	{title: "Election: one leads at a time, and the next one as soon as it has stopped", all: campaign},
+	{title: "Once per slot: each hour's report is written by whoever comes first", all: report},
 }
 
 const (
@@ -51,7 +54,7 @@ func contend(ctx context.Context, w *worker) error {
 		if err != nil {
 			return err
 		}
-		number := w.stage.Read()
+		number := w.stage.read()
 		if err := pause(ctx, workTime); err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func extendInTime(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	w.stage.Cue(held)
+	w.stage.cue(held)
 	if err := pause(ctx, 200*time.Millisecond); err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func extendInTime(ctx context.Context, w *worker) error {
 // waitForTurn waits behind the lead, gets the lock when the lead's hold ends, and gives
 // it back.
 func waitForTurn(ctx context.Context, w *worker) error {
-	if err := w.stage.Await(ctx, held); err != nil {
+	if err := w.stage.await(ctx, held); err != nil {
 		return err
 	}
 	w.tell("waits", 0, "")
@@ -112,10 +115,10 @@ func oversleep(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	number := w.stage.Read()
+	number := w.stage.read()
 	deadline, _ := h.lease.Deadline()
 	w.count(h, w.clock.at(deadline))
-	w.stage.Cue(held)
+	w.stage.cue(held)
 	w.tell("sleeps", 0, "for 600ms")
 
 	// A real pause would stop this goroutine as well. It is here to show when Done
@@ -130,7 +133,7 @@ func oversleep(ctx context.Context, w *worker) error {
 		return err
 	}
 	<-watched
-	if err := w.stage.Await(ctx, written); err != nil {
+	if err := w.stage.await(ctx, written); err != nil {
 		return err
 	}
 	w.tell("wakes up", 0, "and knows nothing of all this")
@@ -145,7 +148,7 @@ func oversleep(ctx context.Context, w *worker) error {
 
 // overtake gets the lock when the sleeper's lease has expired.
 func overtake(ctx context.Context, w *worker) error {
-	if err := w.stage.Await(ctx, held); err != nil {
+	if err := w.stage.await(ctx, held); err != nil {
 		return err
 	}
 	w.tell("waits", 0, "")
@@ -153,8 +156,8 @@ func overtake(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	w.write(h, w.stage.Read()+1)
-	w.stage.Cue(written)
+	w.write(h, w.stage.read()+1)
+	w.stage.cue(written)
 	if err := pause(ctx, workTime); err != nil {
 		return err
 	}
@@ -177,14 +180,14 @@ func loseToAdministrator(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	w.stage.Cue(held)
+	w.stage.cue(held)
 	if err := pause(ctx, workTime); err != nil {
 		return err
 	}
 	lock, err := w.admin.find(ctx, h.lease.Key())
 	if err != nil {
 		// An account may well be allowed to hold locks and not to look at all keys.
-		w.stage.Tell(Line{At: w.clock.now(), Process: w.process, Worker: "admin", What: "gives up", Text: fmt.Sprintf("could not find the lock: %v", err)})
+		w.stage.tell(line{at: w.clock.now(), client: w.client, worker: "admin", what: "gives up", text: fmt.Sprintf("could not find the lock: %v", err)})
 		return w.unlock(ctx, h)
 	}
 	defer lock.forget()
@@ -203,7 +206,7 @@ func loseToAdministrator(ctx context.Context, w *worker) error {
 		return context.Cause(ctx)
 	}
 	learned := w.clock.now()
-	w.stage.Tell(Line{At: deleted, Process: w.process, Worker: "admin", What: "deletes", Text: "the lock's key in the store"})
+	w.stage.tell(line{at: deleted, client: w.client, worker: "admin", what: "deletes", text: "the lock's key in the store"})
 	w.tellAt(learned, "ended", h.lease.Token(), "reason: %s; learned %s after the order to delete", reason(h.lease.Err()), short(learned-deleted))
 	if err := h.lease.Unlock(ctx); !errors.Is(err, locker.ErrLost) {
 		return fmt.Errorf("after it was taken away, Unlock of a hold returned %v, not ErrLost", err)
@@ -227,7 +230,7 @@ func closeWhileHolding(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	w.stage.Cue(held)
+	w.stage.cue(held)
 	if err := pause(ctx, workTime); err != nil {
 		return err
 	}
@@ -240,5 +243,41 @@ func closeWhileHolding(ctx context.Context, w *worker) error {
 		return fmt.Errorf("the hold of a closed Locker says %v, not ErrClosed", err)
 	}
 	w.tell("ended", h.lease.Token(), "reason: %s", reason(h.lease.Err()))
+	return nil
+}
+
+// campaign leads once, for a while.
+func campaign(ctx context.Context, w *worker) error {
+	key, err := w.locker.Key(w.key + "-leader")
+	if err != nil {
+		return err
+	}
+	return elect.Run(ctx, w.locker, key, func(ctx context.Context, term *elect.Term) error {
+		began := w.clock.now()
+		w.tellAt(began, "leads", term.Token(), "")
+		if err := pause(ctx, workTime/2); err != nil {
+			return err
+		}
+		w.tell("retires", term.Token(), "led for %s", short(w.clock.now()-began))
+		return nil // for good
+	}, elect.Options{TTL: 2 * time.Second})
+}
+
+// report does a job that is due at three hours, unless another worker has done it.
+func report(ctx context.Context, w *worker) error {
+	hours := once.Slots(time.Hour)
+	for hour := range 3 {
+		slot := hours.At(time.Date(2026, 11, 25, hour, 0, 0, 0, time.UTC))
+		err := once.Do(ctx, w.locker, w.key+"-report", slot, func(ctx context.Context, lease *locker.Lease) error {
+			w.tell("reports", lease.Token(), "for %s", slot.Format("15:04"))
+			return pause(ctx, workTime/10)
+		}, once.AtLeast(time.Minute))
+		if err != nil && !errors.Is(err, once.ErrRunning) && !errors.Is(err, once.ErrDone) {
+			return err
+		}
+		if err := pause(ctx, workTime/2); err != nil {
+			return err
+		}
+	}
 	return nil
 }

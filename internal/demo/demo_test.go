@@ -2,26 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/lockstep-go/lockstep/internal/pgtest"
 	"github.com/lockstep-go/lockstep/internal/redistest"
 	"github.com/lockstep-go/lockstep/locker"
 )
-
-// The demo starts itself a second time; in a test that is the test's own program.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == peerArgument {
-		main()
-	}
-	os.Exit(m.Run())
-}
 
 // want fails the test for each pattern that out does not match.
 func want(t *testing.T, out string, patterns ...string) {
@@ -46,6 +37,10 @@ var everywhere = []string{
 	`w1 +REFUSED +\d+  its write of`,
 	`w1 +unlocks +\d+  ErrLost, reason: expired`,
 	`w1 +ended +\d+  reason: closed`,
+	`w\d +leads +\d+`,
+	`w\d +retires +\d+  led for`,
+	`w\d +reports +\d+  for 00:00`,
+	`w\d +reports +\d+  for 02:00`,
 	`tokens .* each greater than the one before`,
 	`late writes that were refused +1$`,
 	`updates that were lost +0$`,
@@ -69,6 +64,11 @@ func TestOnMemory(t *testing.T) {
 			`^  0\.003s  w1 .* a lease that ends in 2s, after a wait of 0s$`,
 			`w6 +holds +\d+  a session, after a wait of 485ms$`,
 			`works on .* 100ms after the first deadline$`)
+		for what, n := range map[string]int{"leads": workers, "reports": 3} {
+			if got := strings.Count(out.String(), "  "+what+" "); got != n {
+				t.Errorf("%q stands %d times, want %d", what, got, n)
+			}
+		}
 	})
 }
 
@@ -86,9 +86,9 @@ func TestOverlapIsFound(t *testing.T) {
 			lockers = append(lockers, l)
 		}
 		var out bytes.Buffer
-		s := &house{out: &out, tokenWidth: 5}
-		p := &program{house: s, key: "k"}
-		clock := newClock(time.Now())
+		s := &stage{out: &out, tokenWidth: 5}
+		p := &program{stage: s, key: "k"}
+		clock := clock{time.Now()}
 		for n := 1; n <= workers; n++ {
 			p.cast = append(p.cast, &worker{number: n, key: p.key, locker: lockers[n%2], stage: s, clock: clock})
 		}
@@ -103,20 +103,20 @@ func TestOverlapIsFound(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	span := func(from, until int, token uint64) Hold {
-		return Hold{From: time.Duration(from), Until: time.Duration(until), Token: token}
+	span := func(from, until int, token uint64) hold {
+		return hold{from: time.Duration(from), until: time.Duration(until), token: token}
 	}
 	for name, test := range map[string]struct {
-		holds               []Hold
+		holds               []hold
 		overlaps, disorders int
 	}{
 		"nothing":                     {nil, 0, 0},
-		"one after the other":         {[]Hold{span(0, 10, 1), span(10, 20, 2)}, 0, 0},
-		"told in another order":       {[]Hold{span(10, 20, 2), span(0, 10, 1)}, 0, 0},
-		"two at once":                 {[]Hold{span(0, 10, 1), span(9, 20, 2)}, 1, 0},
-		"one within a longer one":     {[]Hold{span(0, 100, 1), span(10, 20, 2), span(30, 40, 3)}, 2, 0},
-		"a token that falls":          {[]Hold{span(0, 10, 2), span(10, 20, 1)}, 0, 1},
-		"a token that is given twice": {[]Hold{span(0, 10, 1), span(10, 20, 1)}, 0, 1},
+		"one after the other":         {[]hold{span(0, 10, 1), span(10, 20, 2)}, 0, 0},
+		"told in another order":       {[]hold{span(10, 20, 2), span(0, 10, 1)}, 0, 0},
+		"two at once":                 {[]hold{span(0, 10, 1), span(9, 20, 2)}, 1, 0},
+		"one within a longer one":     {[]hold{span(0, 100, 1), span(10, 20, 2), span(30, 40, 3)}, 2, 0},
+		"a token that falls":          {[]hold{span(0, 10, 2), span(10, 20, 1)}, 0, 1},
+		"a token that is given twice": {[]hold{span(0, 10, 1), span(10, 20, 1)}, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			overlaps, disorders := check(test.holds)
@@ -130,9 +130,13 @@ func TestCheck(t *testing.T) {
 
 const password = "se/cret+word"
 
-func TestOnRedisWithTwoProcesses(t *testing.T) {
+func TestOnAServerWithTwoClients(t *testing.T) {
 	for name, url := range map[string]func(t *testing.T) string{
 		"one Redis": func(t *testing.T) string { return redistest.Start(t, redistest.Password(password)).URL() },
+		"Postgres": func(t *testing.T) string {
+			srv := pgtest.Single(t)
+			return srv.URL(srv.Database(t))
+		},
 		"a Cluster": func(t *testing.T) string { return redistest.Cluster(t).Nodes[0].URL() }, // the others are found by it
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,8 +146,8 @@ func TestOnRedisWithTwoProcesses(t *testing.T) {
 				t.Errorf("exit code %d: %s", code, &errOut)
 			}
 			want(t, out.String(), everywhere...)
-			want(t, out.String(), `process 2 +w2 +holds +\d{16} `,
-				`admin +deletes`, `process 1 +w1 +ended +\d+  reason: lost`, `all +20 `)
+			want(t, out.String(), `client 2 +w2 +holds +\d{16} `,
+				`admin +deletes`, `client 1 +w1 +ended +\d+  reason: lost`, `all +20 `)
 			noSecret(t, out.String()+errOut.String())
 		})
 	}
@@ -153,7 +157,7 @@ func TestOnRedisWithTwoProcesses(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	for name, test := range map[string]struct{ config, pattern string }{
 		"unknown field":   {`{"type": "redis", "backend": {"addresses": ["h:1"], "password": "se/cret+word"}}`, `addresses: unknown field`},
-		"unknown backend": {`{"type": "paper"}`, `registered: memory, redis`},
+		"unknown backend": {`{"type": "paper"}`, `registered: memory, postgres, redis`},
 		"missing file":    {`./no-such-file.json`, `no such file`},
 		"bad URL":         {`redis://:se/cret+word@localhost`, `malformed`},
 		"wrong namespace": {`{"type": "memory", "namespace": "a:b"}`, `namespace: "a:b"`},
@@ -180,25 +184,3 @@ func noSecret(t *testing.T, out string) {
 		}
 	}
 }
-
-// The second process ends when the first does, even in the middle of a wait.
-func TestPeerEndsWithTheStage(t *testing.T) {
-	t.Setenv(configVariable, "")
-	in, far, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- performAsPeer(ctx, in, discard{}) }()
-	far.Close()
-	if err := <-ended; err == nil || explain(&bytes.Buffer{}, err) != exitFailed {
-		t.Errorf("got %v, want errStageGone", err)
-	}
-}
-
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
-func (discard) Close() error                { return nil }

@@ -1,18 +1,19 @@
 // Command demo shows Lockstep at work: several workers contend for one lock, and one
 // sees who holds it, with which fencing token, how a lease is extended and how it
 // expires, why a hold was lost, and how a store refuses the write of a worker that
-// overslept its lease. At the end it checks by itself that no two workers ever held the
+// overslept its lease; then they elect leaders, and do a job once per slot. At the end it checks by itself that no two workers ever held the
 // lock at the same time.
 //
 //	make demo                                               locks in this process's memory
-//	LOCKSTEP_CONFIG=redis://localhost:6379 make demo        the same run on a Redis, between two processes
+//	LOCKSTEP_CONFIG=redis://localhost:6379 make demo        the same run on a Redis, between two clients
+//	LOCKSTEP_CONFIG=postgres://localhost/locks make demo    and on a Postgres
 //
 // LOCKSTEP_CONFIG is whatever locker.LoadConfig takes: a URL, JSON text, or the path of
 // a file with JSON text.
 //
 // Where to read: acts.go is the story and uses nothing but the public API; worker.go is
-// the little that every worker does around a hold; check.go is the independent check. The
-// rest is the theatre: stage.go and program.go for one process, peer.go for the second.
+// the little that every worker does around a hold. The theatre, and the independent
+// check, are in stage.go and program.go.
 //
 // Exit codes: 0; 1 when two holds overlapped or the run failed; 2 when the configuration
 // is wrong or the backend cannot be reached.
@@ -24,7 +25,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -55,10 +55,7 @@ func demo(args []string, out, errOut io.Writer) int {
 	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("it should take a few seconds, and has not ended after %s", runTimeout))
 	defer cancel()
 
-	switch {
-	case len(args) == 1 && args[0] == peerArgument:
-		return explain(errOut, performAsPeer(ctx, os.Stdin, os.Stdout))
-	case len(args) > 0:
+	if len(args) > 0 {
 		fmt.Fprintf(errOut, "demo: it takes no arguments; set %s to choose a backend\n", configVariable)
 		return exitNotReady
 	}
@@ -88,7 +85,7 @@ func open(ctx context.Context, source string, admin *administrator) (*locker.Loc
 		return nil, err
 	}
 	cfg.DriftFactor = 0
-	cfg.Retry = &locker.Retry{Attempts: locker.Forever, Delay: 50 * time.Millisecond, Jitter: 25 * time.Millisecond}
+	cfg.Retry = locker.Retry{Attempts: locker.Forever, Delay: 50 * time.Millisecond, Jitter: 25 * time.Millisecond}
 
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -98,24 +95,18 @@ func open(ctx context.Context, source string, admin *administrator) (*locker.Loc
 // explain prints what went wrong and what to do, and returns the exit code. Errors of
 // package locker hold no secret.
 func explain(w io.Writer, err error) int {
-	var ended *exec.ExitError
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errStageGone):
-		return exitFailed // the first process says why
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(w, "demo: interrupted")
 		return exitFailed
-	case errors.As(err, &ended):
-		fmt.Fprintf(w, "demo: %v\n", err)
-		return max(ended.ExitCode(), exitFailed)
 	case errors.Is(err, locker.ErrUnavailable):
 		fmt.Fprintf(w, `demo: %v
 
 The backend that %[2]s names does not answer. Is it running, and is this its address?
 To start a Redis here and run the demo on it:
-    docker run --rm -d -p 6379:6379 redis        or: redis-server --port 6379
+    redis-server --port 6379        or: docker run --rm -d -p 6379:6379 redis
     %[2]s=redis://localhost:6379 make demo
 Without %[2]s the demo runs on the memory backend and needs nothing.
 `, err, configVariable)
@@ -124,7 +115,7 @@ Without %[2]s the demo runs on the memory backend and needs nothing.
 		fmt.Fprintf(w, `demo: %v
 
 Correct %[2]s. It may be one of
-    a URL        redis://user:password@localhost:6379/0    memory://
+    a URL        redis://user:password@localhost:6379/0    postgres://user:password@localhost/db    memory://
     JSON text    {"type": "redis", "backend": {"addrs": ["localhost:6379"]}}
     a file       the path of a file with such JSON text
 Without %[2]s the demo runs on the memory backend and needs nothing.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -17,7 +19,6 @@ import (
 
 const (
 	workers      = 6
-	firstProcess = "process 1"
 	closeTimeout = 2 * time.Second
 )
 
@@ -25,49 +26,36 @@ const (
 // violations the check has found.
 func perform(ctx context.Context, out io.Writer, source string) (violations int, err error) {
 	admin := &administrator{}
-	l, err := open(ctx, source, admin)
-	if err != nil {
-		return 0, err
-	}
+	again := func(ctx context.Context) (*locker.Locker, error) { return open(ctx, source, admin) }
+	var lockers []*locker.Locker
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		if closeErr := l.Close(closing); err == nil {
-			err = closeErr
+		for _, l := range lockers {
+			if closeErr := l.Close(closing); err == nil {
+				err = closeErr
+			}
 		}
 	}()
-
-	p := &program{
-		key: "demo-" + randomName(), caps: l.Capabilities(), place: admin.place(),
-		house: &house{out: out, tokenWidth: 5},
-	}
-	for n := 1; n <= workers; n++ {
-		p.cast = append(p.cast, &worker{number: n, process: firstProcess, key: p.key, locker: l,
-			open: func(ctx context.Context) (*locker.Locker, error) { return open(ctx, source, admin) }, admin: admin})
-	}
-	if p.caps.Has.Has(driver.SharedStore) {
-		// Tokens of a shared store count microseconds.
-		p.house.twoProcesses, p.house.tokenWidth = true, 16
-		p.cast, _ = split(p.cast)
-		var stop func()
-		if ctx, p.peer, stop, err = startPeer(ctx, p.house); err != nil {
+	p := &program{key: "demo-" + randomName(), stage: &stage{out: out, clients: 1, tokenWidth: 5}}
+	for n := 0; n < p.stage.clients; n++ {
+		l, err := again(ctx)
+		if err != nil {
 			return 0, err
 		}
-		defer stop()
-	}
-	return p.run(ctx)
-}
-
-// split divides the workers between the processes: the lead stays, its rival goes.
-func split(all []*worker) (first, second []*worker) {
-	for _, w := range all {
-		if w.number%2 == 1 {
-			first = append(first, w)
-		} else {
-			second = append(second, w)
+		lockers = append(lockers, l)
+		if p.caps = l.Capabilities(); p.caps.Has.Has(driver.SharedStore) {
+			// Two clients, which share nothing but the store. Its tokens count microseconds.
+			p.stage.clients, p.stage.tokenWidth = 2, 16
 		}
 	}
-	return first, second
+	p.place = admin.place()
+	for n := 1; n <= workers; n++ {
+		client := (n - 1) % len(lockers)
+		p.cast = append(p.cast, &worker{number: n, client: fmt.Sprintf("client %d", client+1),
+			key: p.key, locker: lockers[client], open: again, admin: admin, stage: p.stage})
+	}
+	return p.run(ctx)
 }
 
 // randomName keeps runs apart that use one store at the same time.
@@ -77,64 +65,47 @@ func randomName() string {
 	return hex.EncodeToString(b[:])
 }
 
-// program is one run, seen from the first process.
+// program is one run.
 type program struct {
 	key   string
 	caps  driver.Capabilities
 	place string // where the store is
-	house *house
-	cast  []*worker // of this process
-	peer  *peer     // the other process, or nil
+	stage *stage
+	cast  []*worker
 }
 
 func (p *program) run(ctx context.Context) (violations int, err error) {
-	if p.peer != nil {
-		if err := p.peer.ready(ctx); err != nil {
-			return 0, err
-		}
-	}
-	start := time.Now()
+	clock := clock{time.Now()}
 	for _, w := range p.cast {
-		w.stage, w.clock = p.house, newClock(start)
+		w.clock = clock
 	}
 	p.headline()
 
 	printing, stopPrinting := context.WithCancel(ctx)
 	var printer sync.WaitGroup
 	printer.Go(func() {
-		const late = 40 * time.Millisecond // the longest that a line may take from the other process
+		const late = 40 * time.Millisecond // the longest that a worker may take to tell of a step
 		for pause(printing, late/2) == nil {
-			p.house.print(p.cast[0].clock.now() - late)
+			p.stage.print(clock.now() - late)
 		}
 	})
 	defer printer.Wait()
 	defer stopPrinting()
 
-	for i := range acts {
-		fmt.Fprintf(p.house.out, "\n%d. %s\n", i+1, acts[i].title)
-		if acts[i].missing != nil {
-			if why := acts[i].missing(p.caps); why != "" {
-				fmt.Fprintf(p.house.out, "   Not shown: %s.\n", why)
+	for i, act := range acts {
+		fmt.Fprintf(p.stage.out, "\n%d. %s\n", i+1, act.title)
+		if act.missing != nil {
+			if why := act.missing(p.caps); why != "" {
+				fmt.Fprintf(p.stage.out, "   Not shown: %s.\n", why)
 				continue
 			}
 		}
-		p.house.newAct()
-		if p.peer != nil {
-			if err := p.peer.begin(ctx, CallSheet{Act: i, Key: p.key, Start: start.UnixNano()}); err != nil {
-				return 0, err
-			}
-		}
-		err := play(ctx, acts[i], p.cast)
-		if p.peer != nil && err == nil {
-			err = p.peer.ready(ctx)
-		}
-		p.house.printAll()
+		p.stage.newAct()
+		err := play(ctx, act, p.cast)
+		p.stage.print(clock.now())
 		if err != nil {
 			return 0, err
 		}
-	}
-	if p.peer != nil {
-		p.peer.dismiss()
 	}
 	return p.summary(), nil
 }
@@ -167,62 +138,43 @@ func play(ctx context.Context, a act, cast []*worker) error {
 }
 
 func (p *program) headline() {
-	out := p.house.out
-	processes := "in this process"
-	if p.peer != nil {
-		processes = "in two processes"
+	out, clients, client := p.stage.out, "of one client", ""
+	if p.stage.clients > 1 {
+		clients, client = "of two clients", fmt.Sprintf("%-10s", "where")
 	}
-	fmt.Fprintf(out, "Lockstep demo: %d workers %s want one lock, key %q, on the backend %q%s.\n", workers, processes, p.key, p.caps.Name, p.place)
-	if p.peer == nil {
-		fmt.Fprintf(out, "This backend's locks are for one process. For the same run between two:\n    %s=redis://localhost:6379 make demo\n", configVariable)
+	fmt.Fprintf(out, "Lockstep demo: %d workers %s want one lock, key %q, on the backend %q%s.\n", workers, clients, p.key, p.caps.Name, p.place)
+	if p.stage.clients == 1 {
+		fmt.Fprintf(out, "This backend's locks are for one process. For the same run between two clients:\n    %s=redis://localhost:6379 make demo\n", configVariable)
 	}
-	process := ""
-	if p.peer != nil {
-		process = fmt.Sprintf("%-11s", "where")
-	}
-	fmt.Fprintf(out, "\n%8s  %s%-5s  %-8s  %*s\n", "time", process, "who", "what", p.house.tokenWidth, "token")
+	fmt.Fprintf(out, "\n%8s  %s%-5s  %-8s  %*s\n", "time", client, "who", "what", p.stage.tokenWidth, "token")
 }
 
 // summary prints what the check found and returns the number of violations.
 func (p *program) summary() int {
-	s := p.house
+	s := p.stage
 	overlaps, disorders := check(s.holds)
-	lost := s.store.accepted - s.store.value
-
-	type account struct {
-		process string
-		holds   int
-		longest time.Duration
-	}
-	accounts := map[string]*account{}
-	for _, h := range s.holds {
-		a := accounts[h.Worker]
-		if a == nil {
-			a = &account{process: h.Process}
-			accounts[h.Worker] = a
-		}
-		a.holds++
-		a.longest = max(a.longest, h.Waited)
-	}
-	var longest time.Duration
-	first, last := uint64(1<<63), uint64(0)
-	for _, h := range s.holds {
-		longest = max(longest, h.Waited)
-		first, last = min(first, h.Token), max(last, h.Token)
-	}
+	lost := s.accepted - s.value
 
 	fmt.Fprintf(s.out, "\nSummary\n\n")
 	table := tabwriter.NewWriter(s.out, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(table, "    worker\tacquisitions\tlongest wait\twhere\n")
-	for n := 1; n <= workers; n++ {
-		name := fmt.Sprintf("w%d", n)
-		if a := accounts[name]; a != nil {
-			fmt.Fprintf(table, "    %s\t%d\t%s\t%s\n", name, a.holds, short(a.longest), a.process)
+	row := func(name, client string, of func(hold) bool) {
+		holds, longest := 0, time.Duration(0)
+		for _, h := range s.holds {
+			if of(h) {
+				holds, longest = holds+1, max(longest, h.waited)
+			}
 		}
+		fmt.Fprintf(table, "    %s\t%d\t%s\t%s\n", name, holds, short(longest), client)
 	}
-	fmt.Fprintf(table, "    all\t%d\t%s\t\n", len(s.holds), short(longest))
+	for _, w := range p.cast {
+		row(w.name(), w.client, func(h hold) bool { return h.worker == w.name() })
+	}
+	row("all", "", func(hold) bool { return true })
 	_ = table.Flush()
 
+	byToken := func(a, b hold) int { return cmp.Compare(a.token, b.token) }
+	first, last := slices.MinFunc(s.holds, byToken).token, slices.MaxFunc(s.holds, byToken).token
 	rising := "each greater than the one before"
 	if len(disorders) > 0 {
 		rising = fmt.Sprintf("NOT RISING %d times", len(disorders))
@@ -232,7 +184,7 @@ func (p *program) summary() int {
     late writes that were refused   %d
     updates that were lost          %d
     violations of mutual exclusion  %d
-`, first, last, rising, s.store.refused, lost, len(overlaps))
+`, first, last, rising, s.refused, lost, len(overlaps))
 	for _, v := range overlaps {
 		fmt.Fprintf(s.out, "        %s\n", v)
 	}

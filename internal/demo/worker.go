@@ -12,14 +12,14 @@ import (
 
 // A worker is one of those who want the lock.
 type worker struct {
-	number  int
-	process string
-	key     string // without its namespace
-	locker  *locker.Locker
-	open    func(context.Context) (*locker.Locker, error) // another Locker on the same store
-	admin   *administrator
-	stage   stage
-	clock   clock
+	number int
+	client string // that it is one of
+	key    string // without its namespace
+	locker *locker.Locker
+	open   func(context.Context) (*locker.Locker, error) // another Locker on the same store
+	admin  *administrator
+	stage  *stage
+	clock  clock
 }
 
 func (w *worker) name() string { return fmt.Sprintf("w%d", w.number) }
@@ -71,17 +71,16 @@ func (w *worker) unlock(ctx context.Context, h *holding) error {
 // write hands the fencing token to the store with the value, which is all that a
 // worker has to do for its safety.
 func (w *worker) write(h *holding, value int) {
-	v := w.stage.Write(h.lease.Token(), value)
-	if v.Accepted {
+	if greatest := w.stage.write(h.lease.Token(), value); greatest == h.lease.Token() {
 		w.tell("writes", h.lease.Token(), "%d into the store", value)
 	} else {
-		w.tell("REFUSED", h.lease.Token(), "its write of %d: the store has seen token %d", value, v.Greatest)
+		w.tell("REFUSED", h.lease.Token(), "its write of %d: the store has seen token %d", value, greatest)
 	}
 }
 
 // count tells the check how long h certainly lasted for this worker.
 func (w *worker) count(h *holding, until time.Duration) {
-	w.stage.Count(Hold{Worker: w.name(), Process: w.process, Token: h.lease.Token(), From: h.from, Until: until, Waited: h.waited})
+	w.stage.count(hold{w.name(), w.client, h.lease.Token(), h.from, until, h.waited})
 }
 
 func (w *worker) tell(what string, token uint64, format string, args ...any) {
@@ -89,7 +88,7 @@ func (w *worker) tell(what string, token uint64, format string, args ...any) {
 }
 
 func (w *worker) tellAt(at time.Duration, what string, token uint64, format string, args ...any) {
-	w.stage.Tell(Line{At: at, Process: w.process, Worker: w.name(), What: what, Token: token, Text: fmt.Sprintf(format, args...)})
+	w.stage.tell(line{at, w.client, w.name(), what, token, fmt.Sprintf(format, args...)})
 }
 
 // reason is why a hold ended, in one word.
@@ -121,18 +120,8 @@ func short(d time.Duration) string {
 	return d.Round(time.Millisecond).String()
 }
 
-// A clock tells the time since the common start. Both processes are on one machine: the
-// wall clock is looked at once, to agree on the start, and the monotonic clock from then
-// on, so that setting the machine's clock during the run changes nothing.
-type clock struct {
-	base   time.Time
-	offset time.Duration // of base from the start
-}
+// A clock tells the time since the start.
+type clock struct{ start time.Time }
 
-func newClock(start time.Time) clock {
-	base := time.Now()
-	return clock{base, base.Round(0).Sub(start.Round(0))}
-}
-
-func (c clock) at(t time.Time) time.Duration { return t.Sub(c.base) + c.offset }
+func (c clock) at(t time.Time) time.Duration { return t.Sub(c.start) }
 func (c clock) now() time.Duration           { return c.at(time.Now()) }

@@ -1,5 +1,6 @@
 // Command matrix runs the suite on every backend and writes backend × clause into
-// docs/matrix.md. It takes some minutes and needs a Redis, as make test does.
+// docs/matrix.md. It takes some minutes and needs a Redis and a Postgres, as make
+// test does.
 //
 //	go run ./internal/matrix FILE
 //
@@ -26,6 +27,8 @@ var columns = []column{
 	{"Redis", []string{"TestRedis", "TestRedisDataLoss"}},
 	{"Redis Cluster", []string{"TestRedisCluster"}},
 	{"Redis, polling", []string{"TestRedisPolling"}},
+	{"PostgreSQL", []string{"TestPostgres", "TestPostgresDataLoss"}},
+	{"PostgreSQL, PgBouncer", []string{"TestPostgresBouncer"}},
 }
 
 func main() {

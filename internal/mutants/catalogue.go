@@ -20,7 +20,8 @@ by which subtest each mutant is caught.
   waiting, for a backend that waits by itself.
 - **needs** is what a target must offer or a backend declare; without it the case, or that part, is skipped and says so.
 - A **backend** is broken over a healthy reference; a **waiting backend** queues by itself; a **networked backend** stands behind a
-  network with faults; a **core** is package locker itself, broken in one place.
+  network with faults. A **core** is package locker itself, broken in one place; **memory**, **dirlock**, **Redis** and
+  **Postgres** are the backends of this repository, broken in one place.
 
 CONC-003 is not in the catalogue, because it compares two backends: ` + "`internal/proof`" + ` runs it.
 `

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -10,20 +11,41 @@ import (
 	"github.com/lockstep-go/lockstep/conformance"
 )
 
-// tally counts what the last line of the report says.
-type tally struct{ clauses, proven, mutants, caught int }
+// tally counts what the last lines of the report say.
+type tally struct {
+	clauses, proven, mutants, caught int
 
-func (t tally) String() string {
-	return fmt.Sprintf("%d clauses, %d proven; %d mutants, %d caught", t.clauses, t.proven, t.mutants, t.caught)
+	// Over the whole suite, in its order: how many were failed by their own clause first, and how
+	// many by another that is as right.
+	right, alike int
 }
 
-func (t tally) ok() bool { return t.clauses == t.proven && t.mutants == t.caught }
+func (t tally) String() string {
+	return fmt.Sprintf("%d clauses, %d proven; %d mutants, %d caught; the first failure names the right clause for %d (%.1f %%), %d of them by one that is equally right",
+		t.clauses, t.proven, t.mutants, t.caught, t.right+t.alike, t.rate(), t.alike)
+}
+
+// enough is the part of the mutants, in percent, of which the first failure must name the right
+// clause: it is what an author reads first.
+const enough = 95
+
+func (t tally) rate() float64 { return 100 * float64(t.right+t.alike) / float64(max(t.mutants, 1)) }
+
+func (t tally) ok() bool {
+	return t.clauses == t.proven && t.mutants == t.caught && t.rate() >= enough
+}
 
 func count(all []mutant) tally {
 	t := tally{mutants: len(all)}
 	for _, m := range all {
-		if len(m.By) > 0 {
+		if len(m.By) > 0 || m.First == m.Clause || m.alike() {
 			t.caught++
+		}
+		switch {
+		case m.First == m.Clause:
+			t.right++
+		case m.alike():
+			t.alike++
 		}
 	}
 	for _, c := range conformance.Cases() {
@@ -47,8 +69,17 @@ func report(w io.Writer, all []mutant) {
 			}
 			of++
 			by := strings.Join(m.By, " ")
-			if by == "" {
+			switch {
+			case by == "" && m.First == m.Clause:
+				by = "a case of another clause, which names this one"
+			case by == "":
 				by = "nothing: NOT CAUGHT"
+			}
+			switch {
+			case m.alike():
+				by += "; first by " + m.First + ", which is as right: " + equallyRight[m.Name].why
+			case m.First != m.Clause:
+				by += "; FIRST BY " + cmp.Or(m.First, "nothing")
 			}
 			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", clause, m.Of, m.Name, by)
 			clause = ""
@@ -59,4 +90,9 @@ func report(w io.Writer, all []mutant) {
 	}
 	tw.Flush()
 	fmt.Fprintln(w, count(all))
+}
+
+// alike says whether the clause that failed first is another one than the mutant's, but as right.
+func (m mutant) alike() bool {
+	return m.First != m.Clause && slices.Contains(equallyRight[m.Name].clauses, m.First)
 }

@@ -64,7 +64,7 @@ func NewApp(ctx context.Context, dir, proxy string, prefixes, sums []string) (*A
 	a.env = append(os.Environ(),
 		"GOWORK=off",
 		"GOMODCACHE="+filepath.Join(dir, "modcache"),
-		"GOBIN="+filepath.Join(dir, "bin"),
+		"GOBIN="+a.Bin(),
 		// trimpath so that what was built in the last run is found in the build cache,
 		// although the module cache was another folder; modcacherw so that the folder
 		// can be removed.
@@ -74,6 +74,9 @@ func NewApp(ctx context.Context, dir, proxy string, prefixes, sums []string) (*A
 	)
 	return a, nil
 }
+
+// Bin is the folder into which go install puts programs.
+func (a *App) Bin() string { return filepath.Join(filepath.Dir(a.Dir), "bin") }
 
 // Offline keeps a from asking anything but its two folders for modules, for a run that
 // is meant to fail.
@@ -90,6 +93,17 @@ func (a *App) Write(name, text string) error {
 // Without the first attempt each run would ask the network whether any beginning of a
 // module's path is a module too.
 func (a *App) Go(ctx context.Context, args ...string) (stdout string, _ error) {
+	stdout, _, err := a.run(ctx, args)
+	return stdout, err
+}
+
+// Notices is Go for what the go command says beside its output.
+func (a *App) Notices(ctx context.Context, args ...string) (stderr string, _ error) {
+	_, stderr, err := a.run(ctx, args)
+	return stderr, err
+}
+
+func (a *App) run(ctx context.Context, args []string) (stdout, stderr string, _ error) {
 	var failed []error
 	for _, proxy := range a.proxies {
 		var out, errout strings.Builder
@@ -99,11 +113,11 @@ func (a *App) Go(ctx context.Context, args ...string) (stdout string, _ error) {
 		cmd.Stdout, cmd.Stderr = &out, &errout
 		err := cmd.Run()
 		if err == nil {
-			return out.String(), nil
+			return out.String(), errout.String(), nil
 		}
 		failed = append(failed, fmt.Errorf("GOPROXY=%s go %s: %w\n%s%s", proxy, strings.Join(args, " "), err, out.String(), errout.String()))
 	}
-	return "", errors.Join(failed...)
+	return "", "", errors.Join(failed...)
 }
 
 // Graph is the go line of the App, and every module in its build list but itself: what

@@ -1,6 +1,7 @@
 package packaging
 
 import (
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,7 +43,20 @@ func TestGet(t *testing.T) {
 	all := modules(t)
 	proxy := releaseProxy(t, all)
 
+	// adapter runs the program of an adapter, which needs a backend beside it.
+	adapter := func(name, want string) func(t *testing.T, app *App) {
+		return func(t *testing.T, app *App) {
+			goCommand(t, app, "get", prefix+"/backends/memory")
+			program(t, app, "adapters-"+name)
+			wantOutput(t, app, want)
+		}
+	}
 	use := map[string]func(t *testing.T, app *App){
+		"adapters/certmagic": adapter("certmagic", "true <nil>\nfalse <nil>\n"),
+		"adapters/cron":      adapter("cron", "reporting\n"),
+		"adapters/gocron":    adapter("gocron", "ran with a token: true\n"),
+		"adapters/goose":     adapter("goose", "<nil> <nil>\n"),
+		"adapters/otel":      adapter("otel", "released: <nil>\n"),
 		"locker": func(t *testing.T, app *App) {
 			program(t, app, "locker")
 			wantOutput(t, app, "no backend: true\n")
@@ -51,9 +65,21 @@ func TestGet(t *testing.T) {
 			program(t, app, "backends-memory")
 			wantOutput(t, app, "held by another: true\nreleased: <nil>\n")
 		},
+		"backends/postgres": func(t *testing.T, app *App) {
+			program(t, app, "backends-postgres")
+			wantOutput(t, app, "unavailable: true\n")
+		},
 		"backends/redis": func(t *testing.T, app *App) {
 			program(t, app, "backends-redis")
 			wantOutput(t, app, "unavailable: true\n")
+		},
+		"cmd/lockstep": func(t *testing.T, app *App) {
+			// As the README says; refused for a module with replace lines, which Pin takes off.
+			goCommand(t, app, "install", prefix+"/cmd/lockstep@"+release)
+			out, err := exec.CommandContext(t.Context(), filepath.Join(app.Bin(), "lockstep"), "--version").Output()
+			if want := "lockstep version " + release + "\n"; err != nil || string(out) != want {
+				t.Errorf("the program printed %q, %v, want %q", out, err, want)
+			}
 		},
 		"conformance": func(t *testing.T, app *App) {
 			// The suite needs a backend to be run on; one comes along from here on.
@@ -123,6 +149,48 @@ func TestGetMinimal(t *testing.T) {
 	}
 }
 
+// TestGetWithoutAdapters: who takes locker, a backend or the suite gets no module that only an
+// adapter requires.
+func TestGetWithoutAdapters(t *testing.T) {
+	all := modules(t)
+	adapters := 0
+	for _, a := range all {
+		if !strings.HasPrefix(a.Folder, "adapters/") {
+			continue
+		}
+		adapters++
+		f, err := a.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bring := []string{a.Path}
+		for _, r := range f.Require {
+			if !r.Indirect && !strings.HasPrefix(r.Mod.Path, prefix) {
+				bring = append(bring, r.Mod.Path)
+			}
+		}
+		for _, m := range all {
+			if strings.HasPrefix(m.Folder, "adapters/") {
+				continue
+			}
+			record, err := ReadRecord(graphRecord(m))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range record {
+				for _, path := range bring {
+					if strings.HasPrefix(line, path+" ") {
+						t.Errorf("go get %s brings %s, which is for %s", m.Path, line, a.Path)
+					}
+				}
+			}
+		}
+	}
+	if adapters == 0 {
+		t.Error("go.work has no adapters; did their folder move?")
+	}
+}
+
 // TestGetHeavy is the control: a requirement that nothing imports, such as one for
 // tests, reaches the user all the same, and the comparison must see it.
 func TestGetHeavy(t *testing.T) {
@@ -165,5 +233,26 @@ func TestGetUnpinned(t *testing.T) {
 	_, err = app.Go(t.Context(), "get", prefix+"/backends/memory")
 	if err == nil || !strings.Contains(err.Error(), prefix+"/locker@v0.0.0") {
 		t.Errorf("go get of a module that requires a sibling at a version that does not exist: %v", err)
+	}
+}
+
+// TestGetLight holds what a backend's users must never get, whatever is on record: what the command,
+// and the modules for authors, need.
+func TestGetLight(t *testing.T) {
+	for _, m := range modules(t) {
+		if m.Folder != "locker" && !strings.HasPrefix(m.Folder, "backends/") {
+			continue
+		}
+		record, err := ReadRecord(graphRecord(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range record {
+			for _, heavy := range []string{"github.com/spf13/", "github.com/cpuguy83/", "github.com/russross/", "github.com/anishathalye/", "github.com/creack/", prefix + "/cmd/", prefix + "/conformance"} {
+				if strings.HasPrefix(line, heavy) {
+					t.Errorf("go get of %s brings %s", m.Folder, line)
+				}
+			}
+		}
 	}
 }

@@ -22,7 +22,7 @@ func TestSiblingVersionsAgree(t *testing.T) {
 		}
 	}
 	if len(at) > 1 {
-		t.Errorf("siblings are required at different versions: %q\nrun go run ./internal/packaging/pin with one of them", at)
+		t.Errorf("siblings are required at different versions: %q\nrun make pin VERSION=… with one of them", at)
 	}
 }
 
@@ -57,5 +57,17 @@ replace example.com/a => ../a
 	}
 	if want := strings.Replace(text, "a v0.0.0", "a v0.2.0", 1); string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	// A command is installed, which its replace lines would forbid.
+	f, err = modfile.Parse("go.mod", []byte(strings.Replace(text, "example.com/b", "example.com/cmd/b", 1)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Pin(f, all, "v0.2.0"); err != nil {
+		t.Fatal(err)
+	}
+	if f.Cleanup(); len(f.Replace) > 0 {
+		t.Errorf("a pinned command has the replace line %v", f.Replace[0].Syntax.Token)
 	}
 }

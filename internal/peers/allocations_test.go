@@ -69,7 +69,7 @@ func TestRedisAllocations(t *testing.T) {
 	if elsewhere(t) {
 		return
 	}
-	l, err := redis.New(t.Context(), redis.Config{Addrs: []string{redistest.Start(t, redistest.Process()).Addr()}}, locker.Config{})
+	l, err := redis.New(t.Context(), redis.Config{Addrs: []string{redistest.Start(t).Addr()}}, locker.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

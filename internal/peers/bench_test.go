@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -34,8 +35,28 @@ func BenchmarkLockUnlock(b *testing.B) {
 		})
 	})
 	b.Run("redis", func(b *testing.B) {
-		lockUnlock(b, lockstepRedis, redistest.Start(b, redistest.Process()).Addr())
+		lockUnlock(b, lockstepRedis, redistest.Start(b).Addr())
 	})
+	for _, callers := range []int{8, 32, 64, 512} {
+		b.Run("redis "+strconv.Itoa(callers), func(b *testing.B) {
+			ctx, workers := context.Background(), atomic.Int64{}
+			l, err := openLocks(ctx, lockstepRedis, redistest.Start(b).Addr())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.close()
+			b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
+			b.RunParallel(func(pb *testing.PB) {
+				key := "orders:" + strconv.FormatInt(workers.Add(1), 10)
+				for pb.Next() {
+					if err := l.pair(ctx, key); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
 }
 
 func lockUnlock(b *testing.B, name, server string) {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/rueidis"
 )
 
@@ -24,8 +25,8 @@ const ChildArgument = "child"
 // and stay.
 type order struct {
 	Task   string
-	Locks  string // the subject's, in memoryLocks or redisLocks; "" for none
-	Server string // host:port, for those of Redis
+	Locks  string // the subject's, in memoryLocks, redisLocks or postgresLocks; "" for none
+	Server string // host:port, for those of Redis and of Postgres
 	Args   json.RawMessage
 }
 
@@ -44,6 +45,7 @@ type childState struct {
 	held   []any // what a task leaves held, for the next ones
 	keys   []string
 	client rueidis.Client
+	conn   *pgx.Conn
 }
 
 // open returns the locks that the order names.

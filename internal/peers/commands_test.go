@@ -153,7 +153,7 @@ func without(commands []string, names ...string) []string {
 // since the last call, without those that its scripts call.
 func watched(t *testing.T, c redis.Config) (l *locker.Locker, sent func() []string) {
 	t.Helper()
-	srv := redistest.Start(t, redistest.Process())
+	srv := redistest.Start(t)
 	c.Addrs, c.ClientName = []string{srv.Addr()}, "watched"
 	l, err := redis.New(t.Context(), c, locker.Config{})
 	if err != nil {

@@ -11,12 +11,12 @@
 //
 // # To add a row
 //
-//  1. Write what a child does in one round: a task, in memory_tasks.go or redis_tasks.go,
+//  1. Write what a child does in one round: a task, in memory_tasks.go, redis_tasks.go or postgres_tasks.go,
 //     a function that gets the subject's locks and returns a [Sample].
-//  2. Add a Scenario that names the task, its subjects and its goals, in memory_rows.go or
-//     redis_rows.go.
+//  2. Add a Scenario that names the task, its subjects and its goals, in memory_rows.go,
+//     redis_rows.go or postgres_rows.go.
 //
-// To add a peer, add it to memoryLocks or redisLocks, and name it in the scenarios.
+// To add a peer, add it to memoryLocks, redisLocks or postgresLocks, and name it in the scenarios.
 //
 // Times and ratios are a report. Allocations and the commands that Redis gets are exact,
 // and those are tests: see the _test.go files.

@@ -12,8 +12,6 @@ const (
 
 	mobyLocker   = "moby/locker"
 	afterFuncMap = "AfterFunc map"
-	ttlCache     = "ttlcache"
-	otterCache   = "otter"
 	channelFIFO  = "FIFO of channels"
 	plainMutex   = "sync.Mutex"
 
@@ -26,6 +24,15 @@ const (
 	redsyncGoRedis = "redsync/go-redis"
 	redsyncDefault = "redsync, default delay"
 	bsmRedislock   = "bsm/redislock"
+
+	lockstepPostgres = "Lockstep on PostgreSQL"
+	twoUpdates       = "two UPDATEs"
+	selectOne        = "SELECT 1"
+	advisorySession  = "pg_advisory_lock"
+	advisoryTx       = "pg_advisory_xact_lock"
+	cirelloPglock    = "cirello.io/pglock"
+	cirelloQuick     = "cirello.io/pglock, lease 1 s"
+	allissonPglock   = "allisson/go-pglock"
 )
 
 // leaseTTL is the ttl of a lock that is released long before.
@@ -49,17 +56,21 @@ type locks struct {
 	due func(held any) time.Time
 
 	extend func(ctx context.Context, held any) error
+	// refused makes one attempt at a key that another client holds; nil says that it was refused.
+	refused func(ctx context.Context, key string) error
+	// sent is what the client has sent so far: statements, and requests that wait for an answer.
+	sent func() (statements, trips int64)
 	// stored is the name of key's lock in Redis.
 	stored func(key string) string
 
 	close func()
 }
 
-// opener opens a subject's locks; server is host:port for those of Redis.
+// opener opens a subject's locks; server is host:port for those of Redis and of Postgres.
 type opener func(ctx context.Context, server string) (*locks, error)
 
 func openLocks(ctx context.Context, name, server string) (*locks, error) {
-	for _, all := range []map[string]opener{memoryLocks, redisLocks} {
+	for _, all := range []map[string]opener{memoryLocks, redisLocks, postgresLocks} {
 		if open := all[name]; open != nil {
 			return open(ctx, server)
 		}

@@ -9,23 +9,27 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/lockstep-go/lockstep/internal/pgtest"
+	"github.com/lockstep-go/lockstep/internal/redistest"
 )
 
 // A Machine is where a report was made.
 type Machine struct {
-	CPU   string
-	Cores int
-	OS    string
-	Go    string
-	Redis string
-	Peers []string // module and version
+	CPU      string
+	Cores    int
+	OS       string
+	Go       string
+	Redis    string
+	Postgres string
+	Peers    []string // module and version
 }
 
 // ThisMachine describes this one.
 func ThisMachine() Machine {
 	m := Machine{
 		CPU: "unknown", Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH,
-		Go: strings.TrimPrefix(runtime.Version(), "go"), Redis: redisVersion(),
+		Go: strings.TrimPrefix(runtime.Version(), "go"), Redis: redisVersion(), Postgres: postgresVersion(),
 	}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
@@ -36,8 +40,8 @@ func ThisMachine() Machine {
 		}
 	}
 	wanted := []string{
-		"github.com/moby/locker", "github.com/jellydator/ttlcache/v3", "github.com/maypok86/otter/v2",
-		"github.com/redis/rueidis", "github.com/redis/go-redis/v9", "github.com/go-redsync/redsync/v4", "github.com/bsm/redislock",
+		"github.com/moby/locker", "github.com/redis/rueidis", "github.com/redis/go-redis/v9", "github.com/go-redsync/redsync/v4", "github.com/bsm/redislock",
+		"cirello.io/pglock", "github.com/allisson/go-pglock/v3", "github.com/jackc/pgx/v5", "github.com/lib/pq",
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
@@ -54,6 +58,17 @@ func redisVersion() string {
 	b := &Bench{ctx: context.Background(), log: io.Discard}
 	defer b.cleanUp()
 	version := "none"
-	_ = catch(func() { version = server(b).Version(b) }) // the rows say why there is none
+	_ = catch(func() { version = redistest.Start(b).Version(b) }) // the rows say why there is none
+	return version
+}
+
+// postgresVersion is that of the Postgres that the scenarios start.
+func postgresVersion() string {
+	b := &Bench{ctx: context.Background(), log: io.Discard}
+	defer b.cleanUp()
+	version := "none"
+	_ = catch(func() {
+		version = versionOf(pgtest.Value[string](b, pgtest.Start(b), "postgres", "SHOW server_version"))
+	})
 	return version
 }

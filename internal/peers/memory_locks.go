@@ -7,10 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jellydator/ttlcache/v3"
 	"github.com/lockstep-go/lockstep/backends/memory"
 	"github.com/lockstep-go/lockstep/locker"
-	"github.com/maypok86/otter/v2"
 	mobylocker "github.com/moby/locker"
 )
 
@@ -18,8 +16,6 @@ var memoryLocks = map[string]opener{
 	lockstep:     openLockstep,
 	mobyLocker:   openMoby,
 	afterFuncMap: openAfterFunc,
-	ttlCache:     openTTLCache,
-	otterCache:   openOtter,
 	channelFIFO:  openFIFO,
 	plainMutex:   openMutex,
 }
@@ -168,60 +164,6 @@ func (m *timedMap) unlock(e *timedEntry) {
 	if e.done != nil {
 		close(e.done)
 	}
-}
-
-// openTTLCache: a cache whose entries are the locks; to add one is to lock.
-func openTTLCache(context.Context, string) (*locks, error) {
-	type entry struct {
-		key  string
-		due  time.Time
-		done chan struct{}
-	}
-	c := ttlcache.New(ttlcache.WithDisableTouchOnHit[string, *entry]())
-	c.OnEviction(func(_ context.Context, _ ttlcache.EvictionReason, item *ttlcache.Item[string, *entry]) {
-		if e := item.Value(); e != nil && e.done != nil {
-			close(e.done)
-		}
-	})
-	go c.Start()
-	ttl := ttlcache.WithTTL[string, *entry](leaseTTL)
-	return &locks{
-		pair: func(_ context.Context, key string) error {
-			if _, taken := c.GetOrSet(key, nil, ttl); taken {
-				return errTaken
-			}
-			c.Delete(key)
-			return nil
-		},
-		lease: func(key string, d time.Duration) (any, error) {
-			e := &entry{key: key, due: time.Now().Add(d), done: make(chan struct{})}
-			if _, taken := c.GetOrSet(key, e, ttlcache.WithTTL[string, *entry](d)); taken {
-				return nil, errTaken
-			}
-			return e, nil
-		},
-		ended: func(held any) <-chan struct{} { return held.(*entry).done },
-		due:   func(held any) time.Time { return held.(*entry).due },
-		close: c.Stop,
-	}, nil
-}
-
-// openOtter: the same. It drops expired entries about once a second.
-func openOtter(context.Context, string) (*locks, error) {
-	c, err := otter.New(&otter.Options[string, *struct{}]{ExpiryCalculator: otter.ExpiryWriting[string, *struct{}](leaseTTL)})
-	if err != nil {
-		return nil, err
-	}
-	return &locks{
-		pair: func(_ context.Context, key string) error {
-			if _, free := c.SetIfAbsent(key, nil); !free {
-				return errTaken
-			}
-			c.Invalidate(key)
-			return nil
-		},
-		close: func() { c.StopAllGoroutines() },
-	}, nil
 }
 
 // openFIFO: one lock, a queue of channels, handed from one to the next. The key is not

@@ -13,7 +13,7 @@ func memoryScenarios() []Scenario {
 			AtMost(0.4, perPair, afterFuncMap),
 			AtMost(1, allocations),
 		},
-		Subjects: subjects(withAllocations(Pairs{Keys: 1, Workers: 1, Millis: 60}), lockstep, mobyLocker, afterFuncMap, ttlCache, otterCache),
+		Subjects: subjects(withAllocations(Pairs{Keys: 1, Workers: 1, Millis: 60}), lockstep, mobyLocker, afterFuncMap),
 		Note:     "moby/locker has no ttl, no ctx, no token and no notice of a loss.",
 	}, {
 		Name:     "the same over 1 M random keys",
@@ -51,7 +51,6 @@ func memoryScenarios() []Scenario {
 			Subjects: []Subject{
 				afresh(lockstep, 0, "herd", Herd{N: million}),
 				afresh(afterFuncMap, 2, "herd", Herd{N: million}),
-				afresh(ttlCache, 1, "herd", Herd{N: million}),
 			},
 			Note: "The worst Lock is that of one goroutine which locks and unlocks other keys meanwhile; the goal is about the median of the rounds' worst.",
 		}, {
@@ -69,8 +68,6 @@ func memoryScenarios() []Scenario {
 				idle(lockstep, lockstep, Many{}),
 				idle(lockstepSessions, lockstep, Many{N: million, Session: true}),
 				idle("a program that does nothing", "", Many{}),
-				idle(ttlCache, ttlCache, Many{}),
-				idle(otterCache, otterCache, Many{}),
 			},
 			Together: true,
 			Note:     "Voluntary context switches of all threads within a second, after a lock and unlock.",

@@ -21,6 +21,7 @@ var tasks = func() map[string]task {
 	all := make(map[string]task)
 	maps.Copy(all, memoryTasks)
 	maps.Copy(all, redisTasks)
+	maps.Copy(all, postgresTasks)
 	return all
 }()
 

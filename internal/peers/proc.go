@@ -3,9 +3,12 @@ package peers
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // What Linux tells of processes. Elsewhere the rows that need it are not measurable.
@@ -37,8 +40,29 @@ func field(text, name string) int64 {
 	return 0
 }
 
+// pin keeps all threads of a process on the first of its cores; later threads inherit it.
+func pin(pid int) error {
+	text, _ := os.ReadFile("/proc/self/status")
+	_, cores, _ := strings.Cut(string(text), "Cpus_allowed_list:")
+	first, _, _ := strings.Cut(strings.TrimSpace(cores), "\n")
+	first, _, _ = strings.Cut(first, ",")
+	first, _, _ = strings.Cut(first, "-")
+	out, err := exec.Command("taskset", "--all-tasks", "--cpu-list", "--pid", first, strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("taskset: %w: %s", err, out)
+	}
+	return err
+}
+
 // availableMemory is in bytes, or 0 where it is not known.
 func availableMemory() int64 {
 	text, _ := os.ReadFile("/proc/meminfo")
 	return field(string(text), "MemAvailable:") << 10
+}
+
+// cpuTime is what this process has used so far.
+func cpuTime() (time.Duration, error) {
+	var u syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
 }

@@ -43,7 +43,7 @@ func redisScenarios() []Scenario {
 			redisGoal(AtLeast(0.9, shares)),
 			redisGoal(AtMost(0, stuckWaiters)),
 		},
-		Subjects: rush(1, 64, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
+		Subjects: rush(sharedServer().served(), 1, 64, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
 		Note:     rushNote,
 	}, {
 		Name: "one key, 8 processes × 8 goroutines",
@@ -54,17 +54,20 @@ func redisScenarios() []Scenario {
 			redisGoal(AtLeast(0.8, processShares)),
 			redisGoal(AtMost(0, stuckWaiters)),
 		},
-		Subjects: rush(8, 8, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
+		Subjects: rush(sharedServer().served(), 8, 8, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
 		Note:     rushNote + " rueidislock can lose the gate that its waiters share: then all of a process wait for a free lock until their ctx ends, and its figures are of the time before.",
-	}, {
-		Name: "hand-off to an idle waiter in another process",
-		Goals: []Goal{
-			redisGoal(AtMost(0.7, p50, rawRueidislock)),
-			redisGoal(AtMost(1.4, p50, barePublish)),
-		},
-		Subjects: handOffs(lockstepRedis, rawRueidislock, bsmRedislock, redsyncDefault),
-		Note:     "From the beginning of the unlock, or of the PUBLISH, to the moment when the other process has it.",
 	},
+		manyClients(32, 1500*time.Millisecond, 4, 0.9, 250e6),
+		manyClients(100, 3*time.Second, 7, 0.75, 800e6),
+		{
+			Name: "hand-off to an idle waiter in another process",
+			Goals: []Goal{
+				redisGoal(AtMost(0.7, p50, rawRueidislock)),
+				redisGoal(AtMost(1.4, p50, barePublish)),
+			},
+			Subjects: redisHandOffs(lockstepRedis, rawRueidislock, bsmRedislock, redsyncDefault),
+			Note:     "From the beginning of the unlock, or of the PUBLISH, to the moment when the other process has it.",
+		},
 		crashed("holder crashed, ttl 1 s", 0, 3e6),
 		crashed("the same among 100 k other volatile keys", 100_000, 10e6),
 		{
@@ -110,21 +113,34 @@ const (
 	renewals      = "scripts per session and interval"
 	clientCPU     = "client CPU"
 
+	lineNote = "One waiter each. " + rushNote + " The clients are in one process, so that the machine's scheduler is not what is measured."
 	rushNote = "Waits that had not ended count with what they had lasted. A waiter is stuck that has not got the key half a second after nobody else wants it. Who polls does so each millisecond."
 )
 
-// server starts a Redis: a process, if there can be one, because a container's network
-// costs more than a lock.
-func server(b *Bench, args ...string) *redistest.Server {
-	return redistest.Start(b, redistest.Process(), redistest.Args(args...))
+// redisServer is one of a scenario, and starts when it is first asked for.
+type redisServer func(b *Bench) *redistest.Server
+
+// served is a store, for the subjects of any.
+type served struct {
+	addr    func(b *Bench) string
+	scripts func(b *Bench) int64 // how many it has been sent; nil where that is not counted
+	rush    time.Duration        // how long a rush lasts
+}
+
+func (s redisServer) served() served {
+	return served{
+		addr:    func(b *Bench) string { return s(b).Addr() },
+		scripts: func(b *Bench) int64 { return scripts(b, s(b)) },
+		rush:    700 * time.Millisecond,
+	}
 }
 
 // sharedServer is one server for the subjects of a scenario.
-func sharedServer() func(b *Bench) *redistest.Server {
+func sharedServer() redisServer {
 	var srv *redistest.Server
 	return func(b *Bench) *redistest.Server {
 		if srv == nil {
-			srv = server(b)
+			srv = redistest.Start(b)
 		}
 		return srv
 	}
@@ -153,29 +169,55 @@ func onOneServer(pinned bool, task string, args any, names ...string) []Subject 
 }
 
 // rush is a crowd on one key: processes with goroutines each.
-func rush(processes, goroutines int, names ...string) []Subject {
-	shared := sharedServer()
+func rush(shared served, processes, goroutines int, names ...string) []Subject {
+	return rushes(shared, processes, Rush{Goroutines: goroutines}, names...)
+}
+
+// manyClients is a row of a line that lasts so long, with its goals.
+func manyClients(clients int, lasts time.Duration, perAcquisition, share, wait float64) Scenario {
+	return Scenario{
+		Name: fmt.Sprintf("one key, %d processes, held for 2 ms", clients),
+		Goals: []Goal{
+			redisGoal(AtMost(perAcquisition, scriptsEach)),
+			redisGoal(AtLeast(share, shares)),
+			redisGoal(AtMost(wait, p99Wait)),
+			redisGoal(AtMost(0, stuckWaiters)),
+		},
+		Subjects: line(sharedServer().served(), clients, lasts, lockstepRedis, rawRueidislock),
+		Note:     lineNote,
+	}
+}
+
+// line is a crowd of clients with one waiter each, who keep the key for a while. They are in one process
+// of the machine's, which has not the processors for as many; to the server they are as many.
+func line(shared served, clients int, lasts time.Duration, names ...string) []Subject {
+	shared.rush = lasts
+	return rushes(shared, 1, Rush{Goroutines: clients, Clients: clients, Hold: 2 * time.Millisecond}, names...)
+}
+
+func rushes(shared served, processes int, a Rush, names ...string) []Subject {
 	return subjects(func(name string) Subject {
 		return Subject{Name: name, Open: func(b *Bench) func() Sample {
-			srv := shared(b)
+			addr := shared.addr(b)
 			children := make([]*child, processes)
 			for i := range children {
-				children[i] = b.child(name, srv.Addr())
+				children[i] = b.child(name, addr)
 			}
 			round := 0
 			return func() Sample {
 				round++
-				start := time.Now().Add(150 * time.Millisecond) // for connecting
-				a := Rush{
-					Key: fmt.Sprintf("rush:%s:%d", name, round), Goroutines: goroutines,
-					Start: start, End: start.Add(700 * time.Millisecond), Grace: 500 * time.Millisecond,
+				start := time.Now().Add(150*time.Millisecond + time.Duration(a.Clients)*5*time.Millisecond) // for connecting
+				a.Key, a.Start, a.End = fmt.Sprintf("rush:%s:%d", name, round), start, start.Add(shared.rush)
+				a.Grace = 500*time.Millisecond + 2*time.Duration(a.Clients)*a.Hold
+				before := int64(0)
+				if shared.scripts != nil {
+					before = shared.scripts(b)
 				}
-				before := scripts(b, srv)
 				waits := make([]func(any), processes)
 				for i, c := range children {
 					waits[i] = c.start("crowd", a)
 				}
-				all := Rushed{Waits: make(Histogram)}
+				var all Rushed
 				var each []int64
 				for _, wait := range waits {
 					var r Rushed
@@ -183,15 +225,18 @@ func rush(processes, goroutines int, names ...string) []Subject {
 					all.Counts = append(all.Counts, r.Counts...)
 					all.Acquired += r.Acquired
 					all.Stuck += r.Stuck
-					all.Waits.merge(r.Waits)
+					all.Waits = append(all.Waits, r.Waits...)
 					each = append(each, total(r.Counts))
 				}
+				slices.Sort(all.Waits)
 				s := Sample{
 					throughput:   float64(total(all.Counts)) / a.End.Sub(a.Start).Seconds(),
-					p99Wait:      all.Waits.quantile(0.99),
+					p99Wait:      float64(quantile(all.Waits, 0.99)),
 					shares:       smallestShare(all.Counts),
 					stuckWaiters: float64(all.Stuck),
-					scriptsEach:  float64(scripts(b, srv)-before) / float64(max(all.Acquired, 1)),
+				}
+				if shared.scripts != nil {
+					s[scriptsEach] = float64(shared.scripts(b)-before) / float64(max(all.Acquired, 1))
 				}
 				if processes > 1 {
 					s[processShares] = smallestShare(each)
@@ -208,16 +253,22 @@ func scripts(b *Bench, srv *redistest.Server) int64 {
 	return stats["evalsha"] + stats["eval"] + stats["fcall"]
 }
 
-// handOffs are between two children, or by a bare PUBLISH.
-func handOffs(names ...string) []Subject {
-	const pause = 10 * time.Millisecond // until the waiter is idle
-	shared := sharedServer()
-	all := subjects(func(name string) Subject {
+func redisHandOffs(names ...string) []Subject {
+	shared := sharedServer().served()
+	return append(handOffs(shared, names...), bareHandOff(shared, barePublish, "subscribe", "publish", nil))
+}
+
+// untilIdle is when a waiter does nothing but wait: on Postgres it has by then written that it does.
+const untilIdle = 30 * time.Millisecond
+
+// handOffs are between two children.
+func handOffs(shared served, names ...string) []Subject {
+	return subjects(func(name string) Subject {
 		return Subject{Name: name, Open: func(b *Bench) func() Sample {
-			srv := shared(b)
-			holder, waiter := b.child(name, srv.Addr()), b.child(name, srv.Addr())
+			addr := shared.addr(b)
+			holder, waiter := b.child(name, addr), b.child(name, addr)
 			times := 20
-			if name == redsyncDefault {
+			if name == redsyncDefault || name == cirelloQuick {
 				times = 3
 			}
 			return func() Sample {
@@ -226,7 +277,7 @@ func handOffs(names ...string) []Subject {
 					keys := []string{"handoff:" + name}
 					holder.do("take", Take{Keys: keys}, nil)
 					wait := waiter.start("await", Await{Keys: keys, Millis: 5000})
-					b.sleep(pause)
+					b.sleep(untilIdle)
 					var from, to time.Time
 					holder.do("release", Take{Keys: keys}, &from)
 					wait(&to)
@@ -237,23 +288,27 @@ func handOffs(names ...string) []Subject {
 			}
 		}}
 	}, names...)
-	return append(all, Subject{Name: barePublish, Open: func(b *Bench) func() Sample {
-		srv := shared(b)
-		from, to := b.child("", srv.Addr()), b.child("", srv.Addr())
+}
+
+// bareHandOff is what the store itself takes to tell another child something.
+func bareHandOff(shared served, name, hear, tell string, args any) Subject {
+	return Subject{Name: name, Open: func(b *Bench) func() Sample {
+		addr := shared.addr(b)
+		from, to := b.child("", addr), b.child("", addr)
 		return func() Sample {
 			var took []time.Duration
 			for range 20 {
-				wait := to.start("subscribe", nil)
-				b.sleep(pause)
+				wait := to.start(hear, args)
+				b.sleep(untilIdle)
 				var sent, got time.Time
-				from.do("publish", nil, &sent)
+				from.do(tell, args, &sent)
 				wait(&got)
 				took = append(took, got.Sub(sent))
 			}
 			slices.Sort(took)
 			return Sample{p50: float64(quantile(took, 0.5))}
 		}
-	}})
+	}}
 }
 
 // crashed: a child takes some leases and is killed; another waits for them.
@@ -341,7 +396,7 @@ func fillVolatile(b *Bench, srv *redistest.Server, n int) {
 func holdingOnRedis(name string, session bool) Subject {
 	const n = 10_000
 	return Subject{Name: name, Open: func(b *Bench) func() Sample {
-		srv := server(b)
+		srv := redistest.Start(b)
 		c := b.child(name, srv.Addr())
 		filled := c.sample("hold", Many{N: n, Session: session})
 		if !session {

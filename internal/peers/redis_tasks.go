@@ -44,6 +44,15 @@ func latency(c *childState, a Pairs) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys := make([]string, a.Workers)
+	for w := range keys {
+		keys[w] = "orders:" + strconv.Itoa(os.Getpid()) + ":" + strconv.Itoa(w)
+	}
+	return latencyOf(a, func(ctx context.Context, w int) error { return l.pair(ctx, keys[w]) })
+}
+
+// latencyOf measures what the workers do, again and again.
+func latencyOf(a Pairs, do func(ctx context.Context, worker int) error) (s Sample, err error) {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
@@ -54,11 +63,10 @@ func latency(c *childState, a Pairs) (any, error) {
 	)
 	for w := range a.Workers {
 		wg.Go(func() {
-			key := "orders:" + strconv.Itoa(os.Getpid()) + ":" + strconv.Itoa(w)
 			own := make([]time.Duration, 0, 1<<14)
 			var failed error
 			for now := time.Now(); now.Before(end) && failed == nil; {
-				failed = l.pair(ctx, key)
+				failed = do(ctx, w)
 				after := time.Now()
 				own = append(own, after.Sub(now))
 				now = after
@@ -86,6 +94,8 @@ func latency(c *childState, a Pairs) (any, error) {
 type Rush struct {
 	Key        string
 	Goroutines int
+	Clients    int           // the goroutines are spread over so many, as if each were a process; 0 is 1
+	Hold       time.Duration // each has the key for so long
 	Start, End time.Time
 	// Grace is how long after End the last waiters have to get their turn. Who has not got it by
 	// then, although nobody wants the key any more, is stuck.
@@ -97,34 +107,38 @@ type Rushed struct {
 	Counts   []int64 // by goroutine, until End
 	Acquired int64   // also after it
 	Stuck    int
-	Waits    Histogram
+	Waits    []time.Duration // of those who got nothing, too
 }
 
 func crowd(c *childState, a Rush) (any, error) {
 	// New locks each time, because a waiter that is stuck spoils what comes after it.
-	l, err := openLocks(context.Background(), c.order.Locks, c.order.Server)
-	if err != nil {
-		return nil, err
+	clients := make([]*locks, max(a.Clients, 1))
+	var err error
+	for i := range clients {
+		if clients[i], err = openLocks(context.Background(), c.order.Locks, c.order.Server); err != nil {
+			return nil, err
+		}
+		defer clients[i].close()
 	}
-	defer l.close()
 	var (
 		wg  sync.WaitGroup
 		mu  sync.Mutex
-		all = Rushed{Counts: make([]int64, a.Goroutines), Waits: make(Histogram)}
+		all = Rushed{Counts: make([]int64, a.Goroutines)}
 	)
 	ctx, cancel := context.WithDeadline(context.Background(), a.End.Add(a.Grace))
 	defer cancel()
 	time.Sleep(time.Until(a.Start))
 	for g := range a.Goroutines {
+		l := clients[g%len(clients)]
 		wg.Go(func() {
-			waits := make(Histogram)
+			waits := make([]time.Duration, 0, 1<<14)
 			var acquired int64
 			var failed error
 			stuck := 0
 			for now := time.Now(); now.Before(a.End); {
 				held, err := l.lock(ctx, a.Key)
 				got := time.Now()
-				waits.add(got.Sub(now)) // of those who got nothing, too
+				waits = append(waits, got.Sub(now))
 				if err != nil {
 					if ctx.Err() == nil {
 						failed = err
@@ -137,6 +151,9 @@ func crowd(c *childState, a Rush) (any, error) {
 				if got.Before(a.End) {
 					all.Counts[g]++
 				}
+				if a.Hold > 0 {
+					time.Sleep(a.Hold)
+				}
 				if err := l.unlock(context.Background(), a.Key, held); err != nil {
 					failed = err
 					break
@@ -147,7 +164,7 @@ func crowd(c *childState, a Rush) (any, error) {
 			defer mu.Unlock()
 			all.Acquired += acquired
 			all.Stuck += stuck
-			all.Waits.merge(waits)
+			all.Waits = append(all.Waits, waits...)
 			err = errors.Join(err, failed)
 		})
 	}

@@ -1,12 +1,10 @@
 package peers
 
 import (
-	_ "embed"
 	"fmt"
-	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 )
 
 // A Report is what a run found.
@@ -16,9 +14,6 @@ type Report struct {
 	Results []*Result
 	Took    time.Duration
 }
-
-//go:embed notes.md
-var notes string
 
 // Goals is the table of goals of one section, or of all ("").
 func (r *Report) Goals(section string) string {
@@ -45,7 +40,7 @@ func (r *Report) Goals(section string) string {
 // Medians is the table of a scenario's subjects.
 func (r *Result) Medians() string {
 	metrics := r.metrics()
-	t := table{append([]string{"subject"}, metrics...)}
+	t, failed := table{append([]string{"subject"}, metrics...)}, ""
 	for _, subject := range r.Scenario.Subjects {
 		row := []string{subject.Name}
 		if n := len(r.rounds[subject.Name]); subject.Rounds == 1 {
@@ -62,18 +57,20 @@ func (r *Result) Medians() string {
 		}
 		t = append(t, row)
 		if reason := r.failed[subject.Name]; reason != "" {
-			t = append(t, append([]string{subject.Name + failedRound + reason}, slices.Repeat([]string{""}, len(metrics))...))
+			failed += fmt.Sprintf("\n%s, a round that failed: %s\n", subject.Name, reason)
 		}
 	}
-	return t.String()
+	return t.String() + failed
 }
 
+var sections = []string{"Memory", "Redis", "PostgreSQL"}
+
 // Markdown is docs/benchmarks.md.
-func (r *Report) Markdown(picture string) string {
+func (r *Report) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Benchmarks
 
-<!-- Written by make bench. Do not edit: the text at the end is internal/peers/notes.md. -->
+<!-- Written by make bench. Do not edit. -->
 
 Lockstep and what a user would pick instead do the same work, interleaved in one run (A B C, B C A, …), each in a
 process of its own. A ratio is the median of the ratios within the rounds, with the middle half of them in
@@ -85,19 +82,19 @@ parentheses: what disturbs the machine disturbs both sides of a ratio. Absolute 
 | system | %s |
 | Go | %s |
 | Redis | %s, on the same machine |
+| PostgreSQL | %s, on the same machine, with its own default durability |
 | peers | %s |
 | run | %d rounds, %s |
 
-`, r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Go, r.Machine.Redis,
+`, r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Go, r.Machine.Redis, r.Machine.Postgres,
 		strings.Join(r.Machine.Peers, ", "), r.Rounds, r.Took.Round(time.Second))
 	fmt.Fprintf(&b, "Run it again with `make bench`, which writes this page; some rows only, with\n"+
 		"`go run ./internal/peers/cmd/bench -run 'idle|crashed'`. It is a report: a goal that is not met fails nothing.\n"+
 		"Allocations and the commands that Redis gets are exact, and those are tests (`internal/peers`).\n\n")
-	fmt.Fprintf(&b, "![how far each figure is from its goal](%s)\n\n", picture)
-	for _, section := range []string{"Memory", "Redis"} {
+	for _, section := range sections {
 		fmt.Fprintf(&b, "## %s: goals\n\n%s\n", section, r.Goals(section))
 	}
-	for _, section := range []string{"Memory", "Redis"} {
+	for _, section := range sections {
 		fmt.Fprintf(&b, "## %s: medians\n\n", section)
 		for _, result := range r.Results {
 			if s := result.Scenario; s.Section == section {
@@ -108,37 +105,22 @@ parentheses: what disturbs the machine disturbs both sides of a ratio. Absolute 
 			}
 		}
 	}
-	b.WriteString(notes)
+	b.WriteString("[Where the time goes](benchmarks-notes.md), by profile.\n")
 	return b.String()
 }
-
-const failedRound = ", a round that failed: "
 
 // table is Markdown that can be read as it is, too. The first row is the heading.
 type table [][]string
 
 func (t table) String() string {
-	widths := make([]int, len(t[0]))
-	for _, row := range t {
-		for i, cell := range row {
-			if strings.Contains(row[0], failedRound) {
-				continue
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
 	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
 	for n, row := range t {
-		for i, cell := range row {
-			fmt.Fprintf(&b, "| %s%s ", cell, strings.Repeat(" ", max(widths[i]-utf8.RuneCountInString(cell), 0)))
-		}
-		b.WriteString("|\n")
+		fmt.Fprintf(w, "| %s\t|\n", strings.Join(row, "\t| "))
 		if n == 0 {
-			for _, w := range widths {
-				b.WriteString("|" + strings.Repeat("-", w+2))
-			}
-			b.WriteString("|\n")
+			fmt.Fprintln(w, strings.Repeat("|---\t", len(row))+"|")
 		}
 	}
+	_ = w.Flush()
 	return b.String()
 }

@@ -50,10 +50,7 @@ func TestRun(t *testing.T) {
 		}
 	}
 	report := Report{Rounds: 3, Results: []*Result{r}}
-	if picture := report.Picture(); picture != report.Picture() || !strings.HasSuffix(picture, "</svg>\n") {
-		t.Error("the picture differs from one time to the next, or is not whole")
-	}
-	page := report.Markdown("picture.svg")
+	page := report.Markdown()
 	for _, want := range []string{"| 1.5 × (1–2)", "not measurable: d: there is no d", "| met "} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)

@@ -11,7 +11,7 @@ type Sample map[string]float64
 
 // A Scenario is one row of the report: work that several subjects do.
 type Scenario struct {
-	Section string // "Memory" or "Redis"
+	Section string // "Memory", "Redis" or "PostgreSQL"
 	Name    string
 	Goals   []Goal
 	// Subjects in the order of the first round.
@@ -55,7 +55,7 @@ func (g Goal) by(subject string) Goal { g.Of = subject; return g }
 
 func (g Goal) String() string {
 	of := g.Metric
-	if g.Of != lockstep && g.Of != lockstepRedis {
+	if g.Of != lockstep && g.Of != lockstepRedis && g.Of != lockstepPostgres {
 		of += ", " + g.Of
 	}
 	switch {
@@ -192,6 +192,10 @@ func Scenarios() []Scenario {
 	}
 	for _, s := range redisScenarios() {
 		s.Section = "Redis"
+		all = append(all, s)
+	}
+	for _, s := range postgresScenarios() {
+		s.Section = "PostgreSQL"
 		all = append(all, s)
 	}
 	return all

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 func summarize(values []float64) Figure {
@@ -26,40 +25,11 @@ func median(sorted []float64) float64 {
 	return (sorted[n/2-1] + sorted[n/2]) / 2
 }
 
-func quantile[T any](sorted []T, q float64) T {
+func quantile[T any](sorted []T, q float64) (none T) {
+	if len(sorted) == 0 {
+		return none
+	}
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-// A Histogram holds durations to 1 %, in nanoseconds, and can cross a pipe.
-type Histogram map[int]int64
-
-const histogramBase = 1.01
-
-func (h Histogram) add(d time.Duration) {
-	h[int(math.Log(float64(max(d, 1)))/math.Log(histogramBase))]++
-}
-
-func (h Histogram) merge(other Histogram) {
-	for bucket, n := range other {
-		h[bucket] += n
-	}
-}
-
-func (h Histogram) quantile(q float64) float64 {
-	buckets := make([]int, 0, len(h))
-	total := int64(0)
-	for bucket, n := range h {
-		buckets = append(buckets, bucket)
-		total += n
-	}
-	slices.Sort(buckets)
-	seen := int64(0)
-	for _, bucket := range buckets {
-		if seen += h[bucket]; float64(seen) > q*float64(total) {
-			return math.Pow(histogramBase, float64(bucket))
-		}
-	}
-	return 0
 }
 
 // The metrics, and the units that they are in. One that is not here is a plain number.

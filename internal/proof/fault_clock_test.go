@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -11,24 +12,61 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockstep-go/lockstep/internal/pgtest"
 	"github.com/lockstep-go/lockstep/internal/redistest"
 )
 
-// clockShift makes a redis-server whose clock is by ahead of ours. The clock of the server is
-// moved, rather than that of a client: a Go program asks the kernel for the time without
-// a library that one could get between, redis-server asks its libc. To the two of
-// them it is the same.
-func clockShift(tb testing.TB, by time.Duration) []redistest.Option {
+// A shiftedClock is that of a server, ahead of ours. The clock of the server is moved, rather
+// than that of a client: a Go program asks the kernel for the time without a library that one
+// could get between, a server asks its libc. To the two of them it is the same.
+type shiftedClock struct {
+	library []byte
+	by      *os.File // in seconds
+}
+
+// set moves it. The server that is to have it must be started after the first call.
+func (c *shiftedClock) set(tb testing.TB, by time.Duration) {
 	tb.Helper()
-	library, err := clockShiftLibrary()
-	if err != nil {
+	if c.by == nil {
+		var err error
+		if c.library, err = clockShiftLibrary(); err != nil {
+			tb.Fatal(err)
+		}
+		if c.by, err = os.CreateTemp("", "clockshift-"); err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = c.by.Close(); _ = os.Remove(c.by.Name()) })
+		if err := c.by.Chmod(0o644); err != nil { // the server may run as another user
+			tb.Fatal(err)
+		}
+	}
+	if _, err := c.by.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(int64(by.Seconds()))), 0); err != nil {
 		tb.Fatal(err)
 	}
-	// The name has a slash, so that it is looked for from the server's directory.
+}
+
+// redis is what gives it to a redis-server. The library's name has a slash, so that it is looked
+// for from the server's directory.
+func (c *shiftedClock) redis() []redistest.Option {
+	if c.by == nil {
+		return nil
+	}
 	return []redistest.Option{
-		redistest.File("clockshift.so", library),
+		redistest.File("clockshift.so", c.library),
 		redistest.Env("LD_PRELOAD", "./clockshift.so"),
-		redistest.Env("CLOCKSHIFT_SECONDS", fmt.Sprint(int(by.Seconds()))),
+		redistest.Env("CLOCKSHIFT_FILE", c.by.Name()),
+	}
+}
+
+// postgres is what gives it to a postgres.
+func (c *shiftedClock) postgres() []pgtest.Option {
+	if c.by == nil {
+		return nil
+	}
+	return []pgtest.Option{
+		pgtest.File("clockshift.so", c.library),
+		pgtest.Env("LD_PRELOAD", "$DIR/clockshift.so"),
+		pgtest.Env("CLOCKSHIFT_FILE", c.by.Name()),
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 type broken struct {
 	t    *testing.T
 	conf redis.Config // but for the address
-	skew time.Duration
+
+	clock shiftedClock
 
 	once sync.Once
 	srv  *redistest.Server
@@ -28,12 +29,7 @@ type broken struct {
 
 func (b *broken) server() *redistest.Server {
 	b.once.Do(func() {
-		// A process rather than a container: it is there in 10 ms, and many cases want one.
-		opts := []redistest.Option{redistest.Process()}
-		if b.skew != 0 {
-			opts = append(opts, clockShift(b.t, b.skew)...)
-		}
-		b.srv = redistest.Start(b.t, opts...)
+		b.srv = redistest.Start(b.t, b.clock.redis()...)
 	})
 	return b.srv
 }
@@ -62,6 +58,7 @@ func (b *broken) client(tb testing.TB) (driver.Backend, conformance.Line) {
 		LoseReplies:  func(n int) { proxy.LoseReplies(n, script) },
 		LoseRequests: func(n int) { proxy.LoseRequests(n, script) },
 		Cut:          proxy.Reset,
+		Sever:        proxy.Sever,
 		Heal:         proxy.Heal,
 	}
 }
@@ -73,11 +70,14 @@ func redisInject(t *testing.T, c redis.Config) *conformance.Inject {
 	// A renewal goes out a third of it after the reply to the one before, so that a round
 	// trip of 600 ms, for which a case asks, leaves not much of less.
 	c.Validity = 2500 * time.Millisecond
+	// The longest round trip is 600 ms, and TLS takes three of them.
+	c.Timeout, c.DialTimeout = 2*time.Second, 2*time.Second
 	b := &broken{t: t, conf: c}
 	return &conformance.Inject{
 		Open:       func(tb testing.TB) driver.Backend { return b.open(tb, b.server().Addr()) },
 		Client:     b.client,
 		Pause:      func(tb testing.TB) { b.server().Pause(tb) },
+		Silence:    time.Second + c.Timeout + c.DialTimeout, // the idle connection is pinged after a second
 		Resume:     func(tb testing.TB) { b.server().Resume(tb) },
 		Kill:       func(tb testing.TB) { b.server().Kill(tb) },
 		Restart:    func(tb testing.TB) { b.server().Restart(tb) },
@@ -85,7 +85,7 @@ func redisInject(t *testing.T, c redis.Config) *conformance.Inject {
 		Delete:     func(tb testing.TB, key string) { b.server().Do(tb, "DEL", b.lock(key)) },
 		Overwrite:  func(tb testing.TB, key string) { b.server().Do(tb, "SET", b.lock(key), "mine") },
 		Wipe:       func(tb testing.TB) { b.server().Do(tb, "FLUSHALL") },
-		Skew:       func(_ testing.TB, by time.Duration) { b.skew = by },
+		Skew:       b.clock.set,
 		Clock: func(tb testing.TB) time.Time {
 			now, err := b.server().Do(tb, "TIME").AsIntSlice()
 			if err != nil || len(now) != 2 {

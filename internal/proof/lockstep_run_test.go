@@ -218,7 +218,7 @@ func (pl *player) play(s step) (outcome string, certain time.Time) {
 	case doTry:
 		return pl.granted(s, s.key)(l.TryLock(ctx, s.key, pl.options(s)...)) + pl.then(s.key), certain
 	case doLock:
-		quick := locker.WithRetry(locker.Retry{Attempts: 2, Delay: 4 * time.Millisecond})
+		quick := locker.WithRetry(locker.Retry{Attempts: 2, Delay: 4 * time.Millisecond, Jitter: locker.NoJitter})
 		return pl.granted(s, s.key)(l.Lock(ctx, s.key, pl.options(s, quick)...)) + pl.then(s.key), certain
 	case doAwait:
 		certain = time.Now()
@@ -272,7 +272,7 @@ func (pl *player) await(ctx context.Context, l *locker.Locker, s step, key strin
 		ctx, cancel = context.WithTimeout(ctx, pl.scale*patience)
 		defer cancel()
 	}
-	return pl.granted(s, key)(l.Lock(ctx, key, pl.options(s, locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: 10 * time.Millisecond}))...))
+	return pl.granted(s, key)(l.Lock(ctx, key, pl.options(s, locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: 10 * time.Millisecond, Jitter: locker.NoJitter}))...))
 }
 
 // granted keeps a new hold under its name.

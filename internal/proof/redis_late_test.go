@@ -127,7 +127,7 @@ func (c *lateConn) deliver(t *testing.T) string {
 // CTX-004, FLT-001: an attempt that was given up and taken back leaves no orphan, even if it
 // reaches the server only after that.
 func TestLateAcquire(t *testing.T) {
-	srv := redistest.Start(t, redistest.Process())
+	srv := redistest.Start(t)
 	for _, kind := range []struct {
 		name string
 		ttl  time.Duration
@@ -186,7 +186,7 @@ func TestLateAcquire(t *testing.T) {
 // The same of an attempt that was repeated: the repeat is granted and released, and then the
 // first copy arrives.
 func TestLateCopy(t *testing.T) {
-	srv := redistest.Start(t, redistest.Process())
+	srv := redistest.Start(t)
 	for _, kind := range []struct {
 		name string
 		opts []locker.Option
@@ -223,7 +223,7 @@ func TestLateCopy(t *testing.T) {
 // EXT-003: a request to extend that arrives late, after another one that was confirmed, makes
 // the hold end earlier than that one said. The holder does not believe in it for longer.
 func TestLateExtend(t *testing.T) {
-	srv := redistest.Start(t, redistest.Process())
+	srv := redistest.Start(t)
 	var line lateLine
 	l := open(t, redis.Config{Addrs: []string{srv.Addr()}, ClientOption: line.option}, locker.Config{})
 	other := open(t, redis.Config{Addrs: []string{srv.Addr()}}, locker.Config{})
@@ -256,14 +256,14 @@ func TestLateExtend(t *testing.T) {
 // What the counter may hold when somebody asks for the lock: with the present way to read the
 // clock, and with that of servers before Redis 7.
 func TestCounter(t *testing.T) {
-	srv := redistest.Start(t, redistest.Process())
+	srv := redistest.Start(t)
 	srv.Do(t, "ACL", "SETUSER", "old", "on", ">pass", "~*", "&*", "+@all", "-pexpiretime")
 	const past, future = "1000000000000000", "8000000000000000"
 	const second = "8000000000" // of the note of an attempt that was taken back
 	for _, server := range []struct {
 		name string
 		conf redis.Config
-	}{{"redis 7", redis.Config{}}, {"before", redis.Config{Username: "old", Password: "pass"}}} {
+	}{{"redis 7", redis.Config{}}, {"before", redis.Config{Username: "old", Password: locker.Secret("pass")}}} {
 		server.conf.Addrs = []string{srv.Addr()}
 		l := open(t, server.conf, locker.Config{})
 		clock := func() uint64 { return uint64(time.Now().UnixMicro()) }
@@ -278,10 +278,10 @@ func TestCounter(t *testing.T) {
 			{name: "an old copy", set: []string{"SET", past}, token: func(n, now uint64) bool { return n+1000 > now }},
 			{name: "a clock that was set back", set: []string{"SET", future}, token: func(n, _ uint64) bool { return n == 8000000000000001 }},
 			{name: "the last token", set: []string{"SET", "9007199254740990"}, token: func(n, _ uint64) bool { return n == driver.MaxToken-1 }},
-			{name: "no token left", set: []string{"SET", "9007199254740991"}, err: locker.ErrUnsupported},
-			{name: "above", set: []string{"SET", "9007199254740992"}, err: locker.ErrUnsupported},
-			{name: "a text", set: []string{"SET", "mine"}, err: locker.ErrUnsupported},
-			{name: "a list", set: []string{"RPUSH", "mine"}, err: locker.ErrUnsupported},
+			{name: "no token left", set: []string{"SET", "9007199254740991"}, err: driver.ErrRefused},
+			{name: "above", set: []string{"SET", "9007199254740992"}, err: driver.ErrRefused},
+			{name: "a text", set: []string{"SET", "mine"}, err: driver.ErrRefused},
+			{name: "a list", set: []string{"RPUSH", "mine"}, err: driver.ErrRefused},
 			{name: "somebody was taken back", set: []string{"SET", past + ":" + second}, token: func(n, now uint64) bool { return n+1000 > now }, note: ":" + second},
 			{name: "with a clock that was set back", set: []string{"SET", future + ":" + second}, token: func(n, _ uint64) bool { return n == 8000000000000001 }, note: ":" + second},
 			{name: "long ago", set: []string{"SET", past + ":1000000000"}, token: func(n, now uint64) bool { return n+1000 > now }},

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +30,7 @@ const promptly = 2 * time.Second
 const settle = 50 * time.Millisecond
 
 // never is a Retry whose timed attempts play no part.
-var never = locker.Retry{Attempts: locker.Forever, Delay: time.Hour}
+var never = locker.Retry{Attempts: locker.Forever, Delay: time.Hour, Jitter: locker.NoJitter}
 
 func open(t *testing.T, c redis.Config, settings locker.Config) *locker.Locker {
 	t.Helper()
@@ -96,11 +93,11 @@ func TestIdleCost(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			srv := redistest.Start(t, redistest.Process())
+			srv := redistest.Start(t)
 			c := redis.Config{Addrs: []string{srv.Addr()}, Validity: validity}
 			if tt.user != nil {
 				srv.Do(t, append([]string{"ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all"}, tt.user...)...)
-				c.Username, c.Password = "limited", "pass"
+				c.Username, c.Password = "limited", locker.Secret("pass")
 			}
 			l := open(t, c, locker.Config{})
 			var leases []*locker.Lease
@@ -276,10 +273,10 @@ func TestWithoutAnnouncements(t *testing.T) {
 	}{
 		{name: "a server that speaks RESP2 only", start: []redistest.Option{redistest.Args("--rename-command", "HELLO", "")}},
 		{name: "an ACL without CLIENT", setup: []string{"ACL", "SETUSER", "limited", "on", ">pass", "~*", "&*", "+@all", "-client"},
-			conf: redis.Config{Username: "limited", Password: "pass"}},
+			conf: redis.Config{Username: "limited", Password: locker.Secret("pass")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			srv := redistest.Start(t, append(tt.start, redistest.Process())...)
+			srv := redistest.Start(t, tt.start...)
 			if tt.setup != nil {
 				srv.Do(t, tt.setup...)
 			}
@@ -311,52 +308,9 @@ func TestWithoutAnnouncements(t *testing.T) {
 	}
 }
 
-// The ACL that docs/configuration.md asks for is enough; without the commands for lines of
-// processes all works but their order.
-func TestACL(t *testing.T) {
-	text, err := os.ReadFile("../../docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := regexp.MustCompile(`(?m)^ACL SETUSER billing on >… (.+)$`).FindSubmatch(text)
-	if rules == nil {
-		t.Fatal("docs/configuration.md has no ACL SETUSER")
-	}
-	for name, without := range map[string][]string{"as documented": nil, "without lines": {"-zadd", "-zpopmin", "-zrem"}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			srv := redistest.Start(t, redistest.Process())
-			user := append([]string{"ACL", "SETUSER", "limited", "on", ">pass"}, strings.Fields(string(rules[1]))...)
-			srv.Do(t, append(user, without...)...)
-			c := redis.Config{Addrs: []string{srv.Addr()}, Username: "limited", Password: "pass", Validity: minValidity}
-			a, b := open(t, c, locker.Config{}), open(t, c, locker.Config{})
-			for _, opts := range [][]locker.Option{nil, {locker.WithTTL(time.Minute)}} {
-				var wg sync.WaitGroup
-				for i := range 16 {
-					wg.Go(func() {
-						for range 20 {
-							ctx, cancel := context.WithTimeout(t.Context(), 10*promptly)
-							lease, err := []*locker.Locker{a, b}[i%2].Lock(ctx, "k", opts...)
-							cancel()
-							if err != nil {
-								t.Error(err)
-								return
-							}
-							if err := lease.Unlock(t.Context()); err != nil {
-								t.Error(err)
-							}
-						}
-					})
-				}
-				wg.Wait()
-			}
-		})
-	}
-}
-
 func TestTLSAndPasswords(t *testing.T) {
 	srv := redistest.Start(t, redistest.TLS(), redistest.Password("s3cret-of-the-server"))
-	c := redis.Config{Addrs: []string{srv.Addr()}, Password: "s3cret-of-the-server", DB: 3, TLS: &redis.TLS{CAFile: srv.CAFile()}}
+	c := redis.Config{Addrs: []string{srv.Addr()}, Password: locker.Secret("s3cret-of-the-server"), DB: 3, TLS: &redis.TLS{CAFile: srv.CAFile()}}
 	if name := srv.TLSConfig().ServerName; name != "" {
 		c.TLS.ServerName = name
 	}
@@ -370,7 +324,7 @@ func TestTLSAndPasswords(t *testing.T) {
 	}
 
 	wrong := c
-	wrong.Password = "wr0ng-of-the-client"
+	wrong.Password = locker.Secret("wr0ng-of-the-client")
 	_, err := redis.New(t.Context(), wrong, locker.Config{})
 	if !errors.Is(err, locker.ErrInvalidConfig) || !strings.Contains(err.Error(), "password") {
 		t.Errorf("a wrong password: %v; want ErrInvalidConfig that names the field", err)
@@ -394,7 +348,7 @@ func TestTLSAndPasswords(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
-	set := redistest.StartSentinel(t, redistest.Process())
+	set := redistest.StartSentinel(t)
 	l := open(t, redis.Config{Addrs: set.Addrs(), MasterSet: set.MasterSet, Validity: time.Second}, locker.Config{})
 	before := mustLock(t, l, "k", locker.WithTTL(time.Minute))
 	first := before.Token()

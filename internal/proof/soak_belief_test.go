@@ -3,12 +3,10 @@ package proof
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/lockstep-go/lockstep/backends/redis"
 	"github.com/lockstep-go/lockstep/locker"
 )
 
@@ -129,18 +127,15 @@ func (b *beliefs) hold(l *locker.Locker, key string, r *rand.Rand, over <-chan s
 	return h.Unlock(ctx)
 }
 
-// believers lets one client on each network of the lane hold one key until stop is called.
-func (l *lane) believers(c redis.Config) (stop func()) {
-	b := &beliefs{s: l.s}
-	key := fmt.Sprint("believed ", c.Prefix)
+// believers lets one client on each network of a lane hold one key until stop is called.
+func (s *soak) believers(key string, opens []func() (*locker.Locker, error)) (stop func()) {
+	b := &beliefs{s: s}
 	over := make(chan struct{})
 	var wg sync.WaitGroup
-	for _, p := range l.proxies {
-		own := c
-		own.Addrs = []string{p.Addr()}
-		k, err := redis.New(context.Background(), own, locker.Config{})
+	for _, open := range opens {
+		k, err := open()
 		if err != nil {
-			l.s.t.Errorf("opening Redis: %v", err)
+			s.t.Errorf("opening a believer: %v", err)
 			continue
 		}
 		wg.Add(1)

@@ -34,9 +34,12 @@ func TestSoak(t *testing.T) {
 	turns := []turn{
 		faults, {"memory", s.memory},
 		faults, {"lockstep", func(t *testing.T) { s.lockstep(t, memoryAndRedis) }},
-		faults, {"redis", s.redis},
+		faults, {"redis", func(t *testing.T) { s.redis(t, redis.TrackingAuto) }},
+		faults, {"redis-polling", func(t *testing.T) { s.redis(t, redis.TrackingOff) }},
 		faults, {"memory-real-time", s.memoryRealTime},
 		faults, {"lockstep-cluster", func(t *testing.T) { s.lockstep(t, memoryAndCluster) }},
+		{"postgres-faults", s.postgresFaults}, {"lockstep-postgres", func(t *testing.T) { s.lockstep(t, memoryAndPostgres) }},
+		{"postgres-faults", s.postgresFaults}, {"postgres", s.postgres},
 	}
 	only, round := selected()
 	if only != "" {
@@ -81,11 +84,13 @@ func selected() (name string, round int) {
 
 // soak is what has been done so far.
 type soak struct {
-	t     *testing.T
-	start time.Time
-	until time.Time
-	seed  uint64
-	lanes []*lane
+	t       *testing.T
+	start   time.Time
+	until   time.Time
+	seed    uint64
+	lanes   []*lane
+	pgLanes []*pgLane
+	pgTurns int
 
 	mu                   sync.Mutex
 	histories, undecided int
@@ -203,19 +208,19 @@ func (s *soak) memoryRealTime(t *testing.T) {
 	conformance.Run(t, func(t *testing.T) *conformance.Target { return s.counted(t, memoryTarget(t)) }, conformance.Only(linearizability))
 }
 
-func (s *soak) redis(t *testing.T) {
+func (s *soak) redis(t *testing.T, tracking string) {
 	srv := redistest.Single(t)
 	conformance.Run(t, func(t *testing.T) *conformance.Target {
-		return s.counted(t, redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption()))
+		return s.counted(t, redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}, Tracking: tracking, ClientOption: credentials(srv.ClientOption())}, srv.ClientOption()))
 	}, conformance.Only(linearizability))
 }
 
 // faults is CONC-001 on several servers at once, as it mostly waits, each with faults of
-// its own.
+// its own. The clients of every other pair poll.
 func (s *soak) faults(t *testing.T) {
 	kinds := []conformance.Kind{conformance.Lease, conformance.Session, conformance.Lease, conformance.Session}
 	for len(s.lanes) < len(kinds) {
-		s.lanes = append(s.lanes, newLane(s))
+		s.lanes = append(s.lanes, newLane(s, len(s.lanes) >= 2))
 	}
 	var wg sync.WaitGroup
 	for i, lane := range s.lanes {

@@ -42,7 +42,7 @@ func Example_errors() {
 		`{"type": "redis", "retry": {"delay": "50ms", "jitter": "80ms"}}`,
 		`{"type": "redis", "backend": {"password": ["s3cret"]}}`,
 		`{"type": "redis",`,
-		`{"type": "postgres"}`,
+		`{"type": "etcd"}`,
 		`redis://app:s3cret@localhost:6379/locks`,
 		`redis://app:s3:cret@[localhost/0`,
 		`locks.yaml`,
@@ -66,12 +66,12 @@ func Example_errors() {
 		show(err)
 	}
 	// Output:
-	// lockstep: load: invalid configuration: JSON text, line 1, column 19: tll: unknown field (known: type, namespace, ttl, retry, driftFactor, backend)
+	// lockstep: load: invalid configuration: JSON text, line 1, column 19: tll: unknown field (known: type, namespace, ttl, retry, driftFactor, openWait, identity, backend)
 	// lockstep: load: invalid configuration: JSON text, line 1, column 26: ttl: want a duration with a unit, such as "1.5s" or "250ms", got 30
 	// lockstep: load: invalid configuration: JSON text, line 1, column 56: retry.jitter: 80ms is larger than retry.delay, 50ms
 	// lockstep: load: invalid configuration: JSON text, line 1, column 43: backend.password: want a string
 	// lockstep: load: invalid configuration: JSON text, line 1, column 17: this is not JSON: unexpected EOF
-	// lockstep: load: unknown backend: JSON text, line 1, column 10: type: "postgres" (registered: memory, redis)
+	// lockstep: load: unknown backend: JSON text, line 1, column 10: type: "etcd" (registered: memory, postgres, redis)
 	// lockstep: load: invalid configuration: URL redis://localhost:6379: db: the URL's path is the number of the database, not "/locks"
 	// lockstep: load: invalid configuration: URL redis://…: it is malformed; write redis://[user:password@]host[:port][/path][?field=value] and percent-encode special characters (not shown: it may hold a secret)
 	// lockstep: load: invalid configuration: file "locks.yaml": no such file or directory
@@ -86,8 +86,8 @@ func Example_errors() {
 func Example_layers() {
 	code := locker.Config{
 		Type:    "redis",
-		Retry:   &locker.Retry{Attempts: 10, Delay: 50 * time.Millisecond, Jitter: 25 * time.Millisecond},
-		Backend: redis.Config{Addrs: []string{"localhost:6379"}, Password: "secret", Validity: 20 * time.Second},
+		Retry:   locker.Retry{Attempts: 10, Delay: 50 * time.Millisecond, Jitter: 25 * time.Millisecond},
+		Backend: redis.Config{Addrs: []string{"localhost:6379"}, Password: locker.Secret("secret"), Validity: 20 * time.Second},
 	}
 	one, err := code.Load(`{"retry": {"attempts": 3}, "backend": {"addrs": ["redis:6379"]}}`)
 	fmt.Println(one, err)
@@ -97,7 +97,7 @@ func Example_layers() {
 	fmt.Println(other, err)
 	// Output:
 	// {"type":"redis","retry":{"attempts":3,"delay":"50ms","jitter":"25ms"},"backend":{"addrs":["redis:6379"],"password":"(hidden)","validity":"20s"}} <nil>
-	// {"type":"redis","ttl":"30s","retry":{"attempts":3,"delay":"50ms","jitter":"25ms"},"backend":{"addrs":["cache:6380"],"password":"(hidden)","db":2,"validity":"20s"}} <nil>
+	// {"type":"redis","ttl":"30s","retry":{"attempts":3,"delay":"50ms","jitter":"25ms"},"backend":{"addrs":["cache:6380"],"db":2,"validity":"20s"}} <nil>
 	// {"type":"memory","retry":{"attempts":10,"delay":"50ms","jitter":"25ms"},"backend":{"store":"mine"}} <nil>
 }
 
@@ -109,7 +109,7 @@ func Example_environment() {
 	cfg, err := locker.LoadConfig(`{"type": "redis", "ttl": "30s", "backend": {"addrs": ["localhost:6379"]}}`)
 	fmt.Println(cfg, err)
 	// Output:
-	// {"type":"redis","ttl":"30s","retry":{"attempts":-1,"delay":"1s","jitter":"50ms"},"backend":{"addrs":["cache-1:6379","cache-2:6379"]}} <nil>
+	// {"type":"redis","ttl":"30s","retry":{"delay":"1s"},"backend":{"addrs":["cache-1:6379","cache-2:6379"]}} <nil>
 }
 
 // Development.
@@ -126,6 +126,11 @@ func development(ctx context.Context) (*locker.Locker, error) {
 
 var _ = development
 
+// At boot.
+var atBoot = locker.Config{Type: "redis", OpenWait: 30 * time.Second}
+
+var _ = atBoot
+
 // Production, in code.
 var production = locker.Config{
 	Type:      "redis",
@@ -134,7 +139,7 @@ var production = locker.Config{
 		MasterSet: "locks",
 		Addrs:     []string{"sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"},
 		Username:  "billing",
-		Password:  os.Getenv("REDIS_PASSWORD"),
+		Password:  locker.Secret(os.Getenv("REDIS_PASSWORD")),
 		TLS:       &redis.TLS{CAFile: "/etc/ssl/redis-ca.pem"},
 		Validity:  15 * time.Second,
 	},

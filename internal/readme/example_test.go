@@ -87,6 +87,46 @@ func setState(ctx context.Context, db *sql.DB, lease *locker.Lease, id int64, st
 
 var _ = setState
 
+func Example_front() {
+	ctx := context.Background()
+	pay := func(ctx context.Context, invoice int, token uint64) error {
+		fmt.Println("paying", invoice, "with a token:", token > 0)
+		return ctx.Err()
+	}
+	err := func() error {
+		l, err := locker.Open(ctx, locker.Config{Type: "memory"}) // "redis" needs no other code
+		if err != nil {
+			return err
+		}
+		defer l.Close(ctx)
+
+		return l.Do(ctx, "invoice:42", func(ctx context.Context, lease *locker.Lease) error {
+			return pay(ctx, 42, lease.Token()) // ctx ends as soon as the lock is lost
+		}, locker.WithTTL(30*time.Second))
+	}()
+	fmt.Println(err)
+	// Output:
+	// paying 42 with a token: true
+	// <nil>
+}
+
+func Example_namespace() {
+	ctx := context.Background()
+	l := open(ctx, "namespace")
+	defer l.Close(ctx)
+
+	billing := l.Namespace("billing") // shares the backend, the holds and the settings of l
+	err := billing.Do(ctx, "invoice:42", func(ctx context.Context, hold *locker.Lease) error {
+		fmt.Println(hold.Key())
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// billing:invoice:42
+}
+
 func Example_lease() {
 	ctx := context.Background()
 	l := open(ctx, "lease")
@@ -181,7 +221,7 @@ func Example_observe() {
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			switch a.Key {
-			case slog.TimeKey, "token", "waited":
+			case slog.TimeKey, "token", "waited", "held":
 				return slog.Attr{} // differ from run to run
 			}
 			return a
@@ -214,6 +254,6 @@ func Example_observe() {
 	}
 	fmt.Println("losses:", losses)
 	// Output:
-	// level=WARN msg="lock lost" backend=memory key="\"invoice:42\"" session=false reason=ReasonExpired error="lockstep: hold \"invoice:42\" on memory: its time is up: lock is not held any more"
+	// level=WARN msg="lock lost" backend=memory key="\"invoice:42\"" session=false reason=expired error="lockstep: hold \"invoice:42\" on memory: the lease expired"
 	// losses: 1
 }

@@ -19,7 +19,8 @@ func TestModulesTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, module := range []string{"locker", "backends/memory", "backends/redis", "conformance", "gen"} {
+	for _, module := range []string{"locker", "backends/memory", "backends/postgres", "backends/redis",
+		"adapters/certmagic", "adapters/cron", "adapters/gocron", "adapters/goose", "adapters/otel", "cmd/lockstep", "conformance", "gen"} {
 		row := regexp.MustCompile("(?m)^\\| \\[`" + module + "`\\]\\(" + module + "\\) \\|.*\\|(.*)\\|$").FindStringSubmatch(string(data))
 		if row == nil {
 			t.Errorf("README.md has no row for the module %s", module)

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,8 +20,6 @@ const (
 
 // ClusterServer is a Redis Cluster of three masters without replicas.
 type ClusterServer struct {
-	// Nodes are the masters. Of a Cluster that was given by LOCKSTEP_REDIS_CLUSTER_URL they are the addresses
-	// named there.
 	Nodes []*Server
 }
 
@@ -34,32 +30,14 @@ var cluster shared[*ClusterServer]
 func Cluster(tb testing.TB) *ClusterServer {
 	tb.Helper()
 	return cluster.get(tb, func(ctx context.Context) (*ClusterServer, error) {
-		return choose(ctx, tb.Logf, "a Redis Cluster", sharedOrder, ways[*ClusterServer]{
-			byURL:       openCluster,
-			byContainer: func(ctx context.Context) (*ClusterServer, error) { return startCluster(ctx, byContainer, spec{}) },
-			byProcess:   func(ctx context.Context) (*ClusterServer, error) { return startCluster(ctx, byProcess, spec{}) },
-		})
+		return startCluster(ctx, spec{})
 	})
 }
 
 // StartCluster returns a Cluster of the test's own, which ends with the test. A test that breaks nodes needs it.
 func StartCluster(tb testing.TB, opts ...Option) *ClusterServer {
 	tb.Helper()
-	s := newSpec(tb, opts)
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	c, err := choose(ctx, tb.Logf, "a Redis Cluster", s.order, ways[*ClusterServer]{
-		byContainer: func(ctx context.Context) (*ClusterServer, error) { return startCluster(ctx, byContainer, s) },
-		byProcess:   func(ctx context.Context) (*ClusterServer, error) { return startCluster(ctx, byProcess, s) },
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, n := range c.Nodes {
-		n.private = true
-	}
-	tb.Cleanup(func() { terminateAll(c.Nodes) })
-	return c
+	return startPrivate(tb, opts, startCluster, func(c *ClusterServer) []*Server { return c.Nodes })
 }
 
 // Addrs returns the nodes' addresses.
@@ -81,9 +59,6 @@ func (c *ClusterServer) URL() string {
 	u.RawQuery = url.Values{"addr": c.Addrs()[1:]}.Encode()
 	return u.String()
 }
-
-// Means says where the Cluster came from: "url", "container" or "process".
-func (c *ClusterServer) Means() string { return c.Nodes[0].Means() }
 
 // ClientOption returns what a rueidis client needs to reach the Cluster.
 func (c *ClusterServer) ClientOption() rueidis.ClientOption {
@@ -148,37 +123,9 @@ func (c *ClusterServer) Flush(tb testing.TB) {
 	}
 }
 
-func openCluster(ctx context.Context) (*ClusterServer, error) {
-	text := os.Getenv(clusterVariable)
-	if text == "" {
-		return nil, fmt.Errorf("%s is %w", clusterVariable, errUnset)
-	}
-	c := &ClusterServer{}
-	for addr := range strings.SplitSeq(text, ",") {
-		if !strings.Contains(addr, "://") {
-			addr = "redis://" + addr
-		}
-		option, err := rueidis.ParseURL(strings.TrimSpace(addr))
-		if err != nil {
-			return nil, errStop{fmt.Errorf("%s: %w", clusterVariable, err)}
-		}
-		for _, a := range option.InitAddress {
-			single := option
-			single.InitAddress = []string{a}
-			c.Nodes = append(c.Nodes, &Server{addr: a, means: byURL, url: addr, option: single})
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := c.waitOK(ctx, 1); err != nil {
-		return nil, errStop{fmt.Errorf("%s: %w", clusterVariable, err)}
-	}
-	return c, nil
-}
-
-func startCluster(ctx context.Context, how means, s spec) (_ *ClusterServer, err error) {
-	s.cluster, s.direct = true, true
-	nodes, err := startAll(ctx, how, s, s, s)
+func startCluster(ctx context.Context, s spec) (_ *ClusterServer, err error) {
+	s.cluster = true
+	nodes, err := startAll(ctx, s, s, s)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +163,7 @@ func startCluster(ctx context.Context, how means, s spec) (_ *ClusterServer, err
 	c := &ClusterServer{Nodes: nodes}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return c, c.waitOK(ctx, clusterNodes)
+	return c, c.waitOK(ctx)
 }
 
 // WaitOK waits until every node finds the Cluster usable and knows all others, for instance after a node came back.
@@ -224,13 +171,13 @@ func (c *ClusterServer) WaitOK(tb testing.TB) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := c.waitOK(ctx, clusterNodes); err != nil {
+	if err := c.waitOK(ctx); err != nil {
 		tb.Fatalf("redistest: %v", err)
 	}
 }
 
 // waitOK asks every node, because each comes to its own view of the Cluster in its own time.
-func (c *ClusterServer) waitOK(ctx context.Context, masters int) error {
+func (c *ClusterServer) waitOK(ctx context.Context) error {
 	for _, n := range c.Nodes {
 		err := pollEvery(ctx, 20*time.Millisecond, n.addr+" finds the Cluster usable", func() error {
 			text, err := n.Cmd(ctx, "CLUSTER", "INFO").ToString()
@@ -241,7 +188,7 @@ func (c *ClusterServer) waitOK(ctx context.Context, masters int) error {
 			if info["cluster_state"] != "ok" {
 				return errors.New("cluster_state is " + info["cluster_state"])
 			}
-			if size, _ := strconv.Atoi(info["cluster_size"]); size < masters {
+			if size, _ := strconv.Atoi(info["cluster_size"]); size < clusterNodes {
 				return fmt.Errorf("it knows %d masters", size)
 			}
 			return nil

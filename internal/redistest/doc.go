@@ -21,28 +21,22 @@
 //
 // # Where the Redis comes from
 //
-// In this order, and the first that works is taken:
+// A redis-server of this machine runs as a child process: it answers after 10 ms, can be paused, killed and restarted
+// on its address, and needs neither a daemon nor a registry. There is no way by a container beside it, because a
+// container can break nothing that a process cannot (ADR 13).
 //
-//  1. url: LOCKSTEP_REDIS_URL, for Single; LOCKSTEP_REDIS_CLUSTER_URL, addresses joined by commas, for Cluster.
-//     It is used as it is and cannot be broken: Pause, Kill and so on fail the test.
-//  2. container: Docker, through testcontainers-go.
-//  3. process: a redis-server of this machine, as a child process.
+//	LOCKSTEP_REDIS_SERVER=/opt/valkey/bin/valkey-server   another program, or another version
+//	LOCKSTEP_REDIS_URL=redis://…                          for Single: a Redis that runs already, in a container
+//	                                                      or anywhere. It is used as it is.
 //
 // If there is none, the test fails and says what to install. It never skips: a test that did not run is never green.
-// A variable that is set and does not work is a failure too; only what is found is optional.
-//
-//	LOCKSTEP_REDISTEST=url|container|process   this means and no other (private servers cannot be had from
-//	                                           a URL: with url they are found in the usual order)
-//	LOCKSTEP_REDIS_IMAGE=redis:7.2             the image; otherwise the newest redis:* that Docker has, or
-//	                                           else one is pulled
-//
-// Where no registry can be reached, image/build.sh makes an image from the distribution's Redis package.
+// A variable that is set and does not work is a failure too.
 //
 // # What is left behind
 //
-// Nothing, however the test ends. Child processes die with the test process (on Linux). Containers and temporary
-// directories are removed by a second, tiny process that waits for the end of the first; see reaper.go.
+// Nothing, however the test ends. Child processes die with the test process (on Linux). Temporary directories are
+// removed by a shell that waits for the end of the test process; see reaper.go.
 //
-// A test that counts goroutines starts its server before it counts: a running server and the connection to Docker
-// have some. Servers cannot be started inside a testing/synctest bubble.
+// A test that counts goroutines starts its server before it counts: a running server has some. Servers cannot be
+// started inside a testing/synctest bubble. The package needs Unix, as redis-server does.
 package redistest

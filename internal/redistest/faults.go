@@ -21,7 +21,7 @@ func (s state) String() string { return [...]string{"running", "paused", "killed
 const faultTimeout = 20 * time.Second
 
 // Pause makes the server hang: connections stay open and are even accepted, by the kernel, but nothing answers.
-// The end of the test resumes it.
+// Like all faults it is for a server of the test's own.
 func (s *Server) Pause(tb testing.TB) {
 	tb.Helper()
 	s.change(tb, "pause", func(ctx context.Context) error {
@@ -47,8 +47,7 @@ func (s *Server) Resume(tb testing.TB) {
 	})
 }
 
-// Kill ends the server at once, as a crash does. Connections to its address are refused from then on. The end of the
-// test restarts it if other tests share it.
+// Kill ends the server at once, as a crash does. Connections to its address are refused from then on.
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()
 	s.change(tb, "kill", func(ctx context.Context) error {
@@ -82,9 +81,9 @@ func (s *Server) put(ctx context.Context) error {
 	case running:
 		return nil
 	case paused:
-		err = s.node.resume(ctx)
+		err = s.node.resume()
 	case killed:
-		err = s.node.restart(ctx)
+		err = s.node.restart()
 	}
 	if err != nil {
 		return err
@@ -95,37 +94,14 @@ func (s *Server) put(ctx context.Context) error {
 
 func (s *Server) change(tb testing.TB, what string, do func(context.Context) error) {
 	tb.Helper()
-	if !s.Owned() {
-		tb.Fatalf("redistest: cannot %s %s, which was given by URL: take redistest.Start for this test", what, s.addr)
+	if !s.private {
+		tb.Fatalf("redistest: cannot %s %s, which is not this test's own: take redistest.Start for it", what, s.addr)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), faultTimeout)
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch(tb)
 	if err := do(ctx); err != nil {
 		tb.Fatalf("redistest: cannot %s %s: %v", what, s.addr, err)
 	}
-}
-
-// watch makes the end of the test put the server right again, once per test, so that the next test that shares the
-// server does not find it broken. A server of the test's own just ends.
-func (s *Server) watch(tb testing.TB) {
-	if s.private || s.watching[tb] {
-		return
-	}
-	if s.watching == nil {
-		s.watching = make(map[testing.TB]bool)
-	}
-	s.watching[tb] = true
-	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), faultTimeout)
-		defer cancel()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.watching, tb)
-		if err := s.put(ctx); err != nil {
-			tb.Errorf("redistest: cannot put %s right again: %v", s.addr, err)
-		}
-	})
 }

@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 func TestClusterIsShared(t *testing.T) {
 	begin := time.Now()
 	c := Cluster(t)
-	took(t, "first use, by "+c.Means(), begin)
+	took(t, "first use", begin)
 	if Cluster(t) != c {
 		t.Error("Cluster returned two")
 	}
@@ -37,64 +36,48 @@ func TestClusterIsShared(t *testing.T) {
 	c.Flush(t)
 }
 
-func TestClusterByURL(t *testing.T) {
-	c := Cluster(t)
-	t.Setenv(clusterVariable, strings.Join(c.Addrs(), ","))
-	byURL, err := openCluster(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if byURL.Nodes[0].Owned() || byURL.Means() != "url" || len(byURL.Nodes) != len(c.Nodes) {
-		t.Errorf("owned %v, by %s, %d nodes", byURL.Nodes[0].Owned(), byURL.Means(), len(byURL.Nodes))
-	}
-}
-
 func TestStartCluster(t *testing.T) {
-	eachMeans(t, func(t *testing.T) {
-		begin := time.Now()
-		c := StartCluster(t)
-		took(t, "start", begin)
-		node := c.NodeOf(t, "key")
-		node.Kill(t)
-		begin = time.Now()
-		node.Restart(t)
-		c.WaitOK(t)
-		took(t, "the Cluster is usable again after a restart of a node", begin)
-		if c.NodeOf(t, "key") != node {
-			t.Error("the node came back without its slots")
-		}
-	})
+	begin := time.Now()
+	c := StartCluster(t)
+	took(t, "start", begin)
+	node := c.NodeOf(t, "key")
+	node.Kill(t)
+	begin = time.Now()
+	node.Restart(t)
+	c.WaitOK(t)
+	took(t, "the Cluster is usable again after a restart of a node", begin)
+	if c.NodeOf(t, "key") != node {
+		t.Error("the node came back without its slots")
+	}
 }
 
 func TestStartSentinel(t *testing.T) {
-	eachMeans(t, func(t *testing.T) {
-		begin := time.Now()
-		s := StartSentinel(t, Password("secret"))
-		took(t, "start", begin)
-		old := s.Master(t)
+	begin := time.Now()
+	s := StartSentinel(t, Password("secret"))
+	took(t, "start", begin)
+	old := s.Master(t)
 
-		client, err := rueidis.NewClient(rueidis.ClientOption{
-			InitAddress: s.Addrs(), Password: "secret", DisableCache: true,
-			Sentinel: rueidis.SentinelOption{MasterSet: s.MasterSet},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		if err := client.Do(t.Context(), client.B().Set().Key("a").Value("1").Build()).Error(); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := old.Do(t, "EXISTS", "a").AsInt64(); n != 1 || err != nil {
-			t.Errorf("the key is not on the master: %d, %v", n, err)
-		}
-
-		begin = time.Now()
-		master := s.Failover(t)
-		took(t, "fail-over", begin)
-		if master == old || s.Master(t) != master {
-			t.Errorf("the master was %s, Failover returned %s, the Sentinels name %s", old.Addr(), master.Addr(), s.Master(t).Addr())
-		}
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: s.Addrs(), Password: "secret", DisableCache: true,
+		Sentinel: rueidis.SentinelOption{MasterSet: s.MasterSet},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Do(t.Context(), client.B().Set().Key("a").Value("1").Build()).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := old.Do(t, "EXISTS", "a").AsInt64(); n != 1 || err != nil {
+		t.Errorf("the key is not on the master: %d, %v", n, err)
+	}
+
+	begin = time.Now()
+	master := s.Failover(t)
+	took(t, "fail-over", begin)
+	if master == old || s.Master(t) != master {
+		t.Errorf("the master was %s, Failover returned %s, the Sentinels name %s", old.Addr(), master.Addr(), s.Master(t).Addr())
+	}
 }
 
 func parseURL(t *testing.T, url string) rueidis.ClientOption {

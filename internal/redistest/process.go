@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -26,48 +25,60 @@ type process struct {
 	done chan struct{} // closed when cmd has ended
 }
 
-// findServer returns the redis-server of this machine.
+// findServer returns the program that LOCKSTEP_REDIS_SERVER names, or else the redis-server of this machine.
 //
 // redis-server and redis-check-rdb are one program, which looks at the name that it was called by. A distribution may
 // have it under the second name only (Debian: redis-tools without redis-server).
 func findServer() (string, error) {
+	if name := os.Getenv(serverVariable); name != "" {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", serverVariable, err)
+		}
+		return path, err
+	}
 	for _, name := range []string{"redis-server", "redis-check-rdb"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", errors.New("neither redis-server nor redis-check-rdb is on PATH")
+	return "", errors.New("a Redis is needed, and neither redis-server nor redis-check-rdb is on PATH\n" +
+		"Do one of these:\n" +
+		"  - install redis-server (Debian: apt-get install redis-tools is enough; macOS: brew install redis),\n" +
+		"    or name the program in " + serverVariable + "\n" +
+		"  - set " + urlVariable + " to a Redis for tests, for instance redis://127.0.0.1:6379; tests that break their\n" +
+		"    server, or want a Cluster, need the program all the same")
 }
 
-func startProcess(s spec, port, busPort int) (node, string, error) {
+func startProcess(s spec, port, busPort int) (*process, error) {
 	program, err := findServer()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "redistest-")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if err := removeLater(dir); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	for _, f := range s.files {
 		if err := os.WriteFile(filepath.Join(dir, f.name), f.content, 0o600); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	}
-	const host = "127.0.0.1"
-	p := &process{program: program, args: s.commandLine(host, port, busPort), env: os.Environ(), dir: dir}
+	p := &process{program: program, args: s.commandLine(port, busPort), env: os.Environ(), dir: dir}
 	for _, v := range s.env {
 		p.env = append(p.env, v[0]+"="+v[1])
 	}
-	if err := p.restart(context.Background()); err != nil {
-		return nil, "", errors.Join(err, os.RemoveAll(dir))
+	if err := p.restart(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return p, net.JoinHostPort(host, strconv.Itoa(port)), nil
+	return p, nil
 }
 
-func (p *process) restart(context.Context) error {
+// restart starts it, again with the same arguments, and does not wait until it answers.
+func (p *process) restart() error {
 	log, err := os.OpenFile(filepath.Join(p.dir, "redis.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -98,6 +109,7 @@ func (p *process) running() (*exec.Cmd, chan struct{}) {
 	return p.cmd, p.done
 }
 
+// kill ends it at once, as a crash does.
 func (p *process) kill(ctx context.Context) error {
 	cmd, done := p.running()
 	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -111,16 +123,27 @@ func (p *process) kill(ctx context.Context) error {
 	}
 }
 
+// pause stops it and waits until it stands still: the signal is only on its way when Signal returns.
 func (p *process) pause(ctx context.Context) error {
 	cmd, _ := p.running()
-	return stopChild(ctx, cmd.Process)
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return poll(ctx, "the process stands still", func() error {
+		state, err := stateOf(cmd.Process.Pid)
+		if err == nil && state != "T" {
+			err = fmt.Errorf("its state is %s", state)
+		}
+		return err
+	})
 }
 
-func (p *process) resume(context.Context) error {
+func (p *process) resume() error {
 	cmd, _ := p.running()
-	return continueChild(cmd.Process)
+	return cmd.Process.Signal(syscall.SIGCONT)
 }
 
+// terminate ends it for good and removes all traces.
 func (p *process) terminate() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -128,7 +151,8 @@ func (p *process) terminate() {
 	_ = os.RemoveAll(p.dir)
 }
 
-func (p *process) exited(context.Context) error {
+// exited is nil as long as it runs; then it quotes the end of the log.
+func (p *process) exited() error {
 	_, done := p.running()
 	select {
 	case <-done:
@@ -136,11 +160,6 @@ func (p *process) exited(context.Context) error {
 		return nil
 	}
 	log, _ := os.ReadFile(filepath.Join(p.dir, "redis.log"))
-	return fmt.Errorf("redis-server has ended:\n%s", tail(string(log)))
-}
-
-// tail returns the last lines of a log.
-func tail(log string) string {
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	return strings.Join(lines[max(0, len(lines)-8):], "\n")
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return fmt.Errorf("redis-server has ended:\n%s", strings.Join(lines[max(0, len(lines)-8):], "\n"))
 }

@@ -2,7 +2,6 @@ package redistest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,23 +36,12 @@ func startChild(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// stopChild stops the process and waits until it stands still: the signal is only on its way when the call returns.
-func stopChild(ctx context.Context, p *os.Process) error {
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		return err
+// stateOf returns the process's state, T when it stands still.
+func stateOf(pid int) (string, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
 	}
-	return poll(ctx, "the process stands still", func() error {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
-		if err != nil {
-			return err
-		}
-		// The state follows the name, which is in parentheses and may hold any byte.
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		if string(fields[0]) != "T" {
-			return fmt.Errorf("its state is %s", fields[0])
-		}
-		return nil
-	})
+	// The state follows the name, which is in parentheses and may hold any byte.
+	return string(bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])[0]), nil
 }
-
-func continueChild(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

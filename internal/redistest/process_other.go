@@ -3,20 +3,21 @@
 package redistest
 
 import (
-	"context"
-	"errors"
-	"os"
+	"fmt"
 	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
 )
 
-// There is no Pdeathsig here: servers that all tests share outlive the test process.
+// There is no Pdeathsig here: servers that all tests share outlive a test process that is killed.
 
-func startChild(cmd *exec.Cmd) error { return cmd.Start() }
-
-func stopChild(context.Context, *os.Process) error {
-	return errors.New("pausing a process needs Linux; use a container")
+func startChild(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd.Start()
 }
 
-func continueChild(*os.Process) error {
-	return errors.New("resuming a process needs Linux; use a container")
+func stateOf(pid int) (string, error) {
+	state, err := exec.Command("ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output()
+	return fmt.Sprintf("%.1s", strings.TrimSpace(string(state))), err // T, and marks
 }

@@ -1,22 +1,19 @@
 package redistest
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"strings"
+	"net"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 )
 
-// Proxy stands between a client and a server and does to their connections what networks do. It is toxiproxy, run
-// inside the test process. Its methods are safe for concurrent use, act on connections that are open as well as on
-// later ones, and take effect before they return.
+// Proxy stands between a client and a server and does to their connections what networks do. Its methods are safe
+// for concurrent use, act on connections that are open as well as on later ones, and take effect before they return.
+//
+// It is not toxiproxy, whose toxics fall short: none can tell which reply is lost, since none sees both directions;
+// to remove a black hole while data is on its way leaves goroutines behind that nothing ends; and a black hole lets
+// a close through.
 //
 //	proxy := redistest.NewProxy(t, srv.Addr())
 //	proxy.Latency(0, 200*time.Millisecond)   // replies are late
@@ -24,28 +21,17 @@ import (
 //	proxy.LoseReplies(1, "EVALSHA")          // carried out, but nobody hears of it
 //	proxy.Heal()                             // all is well again
 type Proxy struct {
-	id    uint64
-	addr  string
-	proxy *toxiproxy.Proxy
+	addr, server string
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced whenever something below changes
-	drop      [2]bool       // by direction
-	delay     [2]time.Duration
-	losses    []*loss
-	lost      int
-	cut       bool
-	accepting *link // the link whose second direction toxiproxy has yet to start
-	links     map[*link]bool
-}
-
-// link is one client's connection and the connection to the server that belongs to it.
-type link struct {
-	pipes int       // directions that are running
-	gap   bool      // bytes were dropped out of the middle: the rest would be garbage, so Heal ends the connection
-	mute  bool      // a reply was to be lost: nothing comes down any more
-	heard time.Time // when mute last swallowed something
-	dead  bool      // to be closed
+	mu       sync.Mutex
+	listener net.Listener
+	changed  chan struct{} // closed and replaced whenever something below changes
+	drop     [2]bool       // by direction
+	delay    [2]time.Duration
+	losses   []*loss
+	lost     int
+	cut      bool
+	links    map[*link]bool
 }
 
 // loss is an order to lose a number of requests or replies.
@@ -58,20 +44,11 @@ type loss struct {
 // NewProxy returns a proxy for the server at addr (host:port) on an address of its own. It ends with the test.
 func NewProxy(tb testing.TB, addr string) *Proxy {
 	tb.Helper()
-	p := &Proxy{changed: make(chan struct{}), links: make(map[*link]bool)}
-	p.id = registerProxy(p)
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := &Proxy{server: addr, changed: make(chan struct{}), links: make(map[*link]bool)}
 	var err error
 	for range 5 { // between the choice of a free port and its use, another process may take it
-		p.addr = fmt.Sprintf("127.0.0.1:%d", freePort())
-		p.proxy = toxiproxy.NewProxy(server, "redistest", p.addr, addr)
-		for _, stream := range []string{"upstream", "downstream"} {
-			toxic := fmt.Sprintf(`{"type": %q, "stream": %q, "attributes": {"proxy": %d, "direction": %q}}`, gateType, stream, p.id, stream)
-			if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
-				tb.Fatalf("redistest: proxy for %s: %v", addr, err)
-			}
-		}
-		if err = p.proxy.Start(); !errors.Is(err, syscall.EADDRINUSE) {
+		p.addr = fmt.Sprintf("%s:%d", host, freePort())
+		if err = p.listen(); err == nil {
 			break
 		}
 	}
@@ -80,6 +57,51 @@ func NewProxy(tb testing.TB, addr string) *Proxy {
 	}
 	tb.Cleanup(p.close)
 	return p
+}
+
+func (p *Proxy) listen() error {
+	l, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listener = l
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(client)
+		}
+	}()
+	return nil
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	l := &link{client: client, pipes: 2}
+	p.mu.Lock()
+	p.links[l] = true
+	if p.cut {
+		l.endLocked() // it was being accepted
+	}
+	p.mu.Unlock()
+
+	server, err := net.DialTimeout("tcp", p.server, 10*time.Second)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil || l.dead {
+		if err == nil {
+			server.Close()
+		}
+		l.endLocked()
+		delete(p.links, l)
+		return
+	}
+	l.server = server
+	go (&pipe{p, l, upstream}).run(client, server)
+	go (&pipe{p, l, downstream}).run(server, client)
 }
 
 // Addr returns the address that clients connect to, host:port.
@@ -135,13 +157,24 @@ func (p *Proxy) Lost() int {
 // Reset closes all connections. New ones are accepted.
 func (p *Proxy) Reset() { p.change(p.endAll) }
 
+// Sever closes all connections for the client alone: what it has sent, and what has not arrived, comes
+// to the server late after it was sent, and then the end of the connection.
+func (p *Proxy) Sever(late time.Duration) {
+	p.change(func() {
+		for l := range p.links {
+			l.late = late
+			l.client.Close()
+		}
+	})
+}
+
 // Cut closes all connections and refuses new ones until Heal.
 func (p *Proxy) Cut() {
 	p.change(func() {
 		p.cut = true
+		p.listener.Close()
 		p.endAll()
 	})
-	p.proxy.Stop()
 }
 
 // Heal ends everything that was done to the network.
@@ -153,26 +186,23 @@ func (p *Proxy) Heal() {
 		p.endGaps()
 	})
 	if wasCut {
-		if err := p.proxy.Start(); err != nil {
+		if err := p.listen(); err != nil {
 			panic(fmt.Sprintf("redistest: the proxy's address %s is gone: %v", p.addr, err))
 		}
 	}
 }
 
 func (p *Proxy) close() {
-	p.change(p.endAll)
-	p.proxy.Stop()
+	p.Cut()
 	// Nothing of the proxy may be left for a test that counts goroutines afterwards.
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		p.change(p.endAll) // Stop lets a connection through that was being accepted
 		p.mu.Lock()
 		left := len(p.links)
 		p.mu.Unlock()
 		if left == 0 {
-			break
+			return
 		}
 	}
-	unregisterProxy(p.id)
 }
 
 func (p *Proxy) change(f func()) {
@@ -188,8 +218,8 @@ func (p *Proxy) notify() {
 }
 
 func (p *Proxy) endAll() {
-	for l := range maps.Keys(p.links) {
-		l.dead = true
+	for l := range p.links {
+		l.endLocked()
 	}
 }
 
@@ -197,7 +227,9 @@ func (p *Proxy) endGaps() {
 	if p.drop != [2]bool{} {
 		return
 	}
-	for l := range maps.Keys(p.links) {
-		l.dead = l.dead || l.gap
+	for l := range p.links {
+		if l.gap {
+			l.endLocked()
+		}
 	}
 }

@@ -69,7 +69,7 @@ func expect(t *testing.T, w *wire, patience time.Duration, want string) {
 }
 
 func TestProxyBlackHole(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	for _, c := range []struct {
 		name     string
 		up, down bool
@@ -108,7 +108,7 @@ func TestProxyBlackHole(t *testing.T) {
 
 // In a partition the server does not hear of a client's end either.
 func TestProxyBlackHoleHidesAClose(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	w := dial(t, p.Addr())
 	w.send(t, "CLIENT SETNAME partitioned")
@@ -138,7 +138,7 @@ func TestProxyBlackHoleHidesAClose(t *testing.T) {
 }
 
 func TestProxyLatency(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	w := dial(t, p.Addr())
 	p.Latency(40*time.Millisecond, 60*time.Millisecond)
@@ -163,7 +163,7 @@ func TestProxyLatency(t *testing.T) {
 }
 
 func TestProxyLosesReplies(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	p.LoseReplies(2, "INCR")
 	other := dial(t, p.Addr())
@@ -185,7 +185,7 @@ func TestProxyLosesReplies(t *testing.T) {
 }
 
 func TestProxyLosesRequests(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	p.LoseRequests(1, "")
 	w := dial(t, p.Addr())
@@ -197,7 +197,7 @@ func TestProxyLosesRequests(t *testing.T) {
 }
 
 func TestProxyResetAndCut(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	w := dial(t, p.Addr())
 	w.send(t, "PING")
@@ -223,7 +223,7 @@ func TestProxyResetAndCut(t *testing.T) {
 
 // A test that counts goroutines may use a proxy.
 func TestProxyLeavesNoGoroutine(t *testing.T) {
-	srv := Start(t, Process())
+	srv := Start(t)
 	before := runtime.NumGoroutine()
 	for round := range 5 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {

@@ -2,7 +2,9 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -10,8 +12,12 @@ import (
 	"time"
 )
 
-// startTimeout bounds the start of anything here. It is long because a first run may pull an image.
-const startTimeout = 3 * time.Minute
+const (
+	urlVariable    = "LOCKSTEP_REDIS_URL"
+	serverVariable = "LOCKSTEP_REDIS_SERVER"
+
+	startTimeout = time.Minute // bounds the start of anything here
+)
 
 var single shared[*Server]
 
@@ -22,38 +28,41 @@ var single shared[*Server]
 func Single(tb testing.TB) *Server {
 	tb.Helper()
 	return single.get(tb, func(ctx context.Context) (*Server, error) {
-		return choose(ctx, tb.Logf, "a Redis", sharedOrder, ways[*Server]{
-			byURL:       func(ctx context.Context) (*Server, error) { return openURL(ctx, urlVariable) },
-			byContainer: func(ctx context.Context) (*Server, error) { return start(ctx, byContainer, spec{}) },
-			byProcess:   func(ctx context.Context) (*Server, error) { return start(ctx, byProcess, spec{}) },
-		})
+		if url := os.Getenv(urlVariable); url != "" {
+			return openURL(ctx, url)
+		}
+		return start(ctx, spec{})
 	})
 }
 
 // Start returns a Redis of the test's own, which ends with the test.
 func Start(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
+	return startPrivate(tb, opts, start, func(srv *Server) []*Server { return []*Server{srv} })
+}
+
+// startPrivate starts what a test has of its own. servers are those of which it consists.
+func startPrivate[T any](tb testing.TB, opts []Option, start func(context.Context, spec) (T, error), servers func(T) []*Server) T {
+	tb.Helper()
 	s := newSpec(tb, opts)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	srv, err := choose(ctx, tb.Logf, "a Redis", s.order, ways[*Server]{
-		byContainer: func(ctx context.Context) (*Server, error) { return start(ctx, byContainer, s) },
-		byProcess:   func(ctx context.Context) (*Server, error) { return start(ctx, byProcess, s) },
-	})
+	all, err := start(ctx, s)
 	if err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("redistest: %v", err)
 	}
-	srv.private = true
-	tb.Cleanup(srv.terminate)
-	return srv
+	for _, srv := range servers(all) {
+		srv.private = true
+	}
+	tb.Cleanup(func() { terminateAll(servers(all)) })
+	return all
 }
 
 // An Option changes a server that [Start], [StartCluster] or [StartSentinel] starts.
 type Option func(*spec)
 
 // Args adds redis-server arguments, as on its command line: Args("--maxmemory", "1mb", "--rename-command", "HELLO",
-// ""). They come last, so they win over the defaults (no persistence, no protected mode). The port has its own
-// option, [Port].
+// ""). They come last, so they win over the defaults (no persistence, no protected mode). The port is chosen.
 func Args(args ...string) Option {
 	return func(s *spec) { s.args = append(s.args, args...) }
 }
@@ -79,17 +88,6 @@ func Env(name, value string) Option {
 	return func(s *spec) { s.env = append(s.env, [2]string{name, value}) }
 }
 
-// Port fixes the port. Without it a free one is chosen, which is nearly always better.
-func Port(port int) Option {
-	return func(s *spec) { s.port = port }
-}
-
-// Process prefers a child process to a container: it starts in 10 ms instead of 300, so it is meant for tests that
-// need many servers or many restarts. Both can be paused, killed and restarted. LOCKSTEP_REDISTEST still wins.
-func Process() Option {
-	return func(s *spec) { s.order = processFirst }
-}
-
 // spec says what to start. The zero value is a plain Redis on a port of its own.
 type spec struct {
 	args     []string
@@ -97,12 +95,9 @@ type spec struct {
 	env      [][2]string // names and values
 	password string
 	tls      bool
-	port     int
-	order    []means
 
 	cluster  bool // a Cluster node: also needs a port for the bus
 	sentinel bool // a Sentinel: its configuration is the file sentinel.conf
-	direct   bool // must be reachable by others of its group under the address that the test uses
 }
 
 type file struct {
@@ -112,33 +107,33 @@ type file struct {
 
 func newSpec(tb testing.TB, opts []Option) spec {
 	tb.Helper()
-	s := spec{order: privateOrder}
+	var s spec
 	for _, opt := range opts {
 		opt(&s)
 	}
 	for _, name := range []string{"--port", "--bind", "--tls-port"} {
 		if slices.Contains(s.args, name) {
-			tb.Fatalf("redistest: %s cannot be an argument: this package has to know the address (see Port and TLS)", name)
+			tb.Fatalf("redistest: %s cannot be an argument: this package has to know the address (see TLS)", name)
 		}
 	}
 	return s
 }
 
-// commandLine returns redis-server's arguments for a server that listens on bind (empty: everywhere) and port.
-func (s spec) commandLine(bind string, port, busPort int) []string {
+// host is where servers listen.
+const host = "127.0.0.1"
+
+// commandLine returns redis-server's arguments for a server that listens on port.
+func (s spec) commandLine(port, busPort int) []string {
 	number := fmt.Sprint(port)
 	if s.sentinel {
-		return []string{"sentinel.conf", "--sentinel", "--port", number, "--bind", bind, "--protected-mode", "no"}
+		return []string{"sentinel.conf", "--sentinel", "--port", number, "--bind", host, "--protected-mode", "no"}
 	}
 	// hz stays at the default of 10. A higher one would hide how late Redis announces an expiry. No server here
 	// is ever asked to stop politely, so nothing waits for it either.
-	args := []string{"--save", "", "--appendonly", "no", "--protected-mode", "no"}
-	if bind != "" {
-		args = append(args, "--bind", bind)
-	}
+	args := []string{"--save", "", "--appendonly", "no", "--protected-mode", "no", "--bind", host}
 	if s.tls {
 		args = append(args, "--port", "0", "--tls-port", number, "--tls-cert-file", certFile, "--tls-key-file", keyFile,
-			"--tls-ca-cert-file", caFile, "--tls-auth-clients", "no")
+			"--tls-ca-cert-file", certFile, "--tls-auth-clients", "no")
 	} else {
 		args = append(args, "--port", number)
 	}
@@ -154,31 +149,27 @@ func (s spec) commandLine(bind string, port, busPort int) []string {
 	return append(args, s.args...)
 }
 
-// start starts one server by the given means and returns it once it answers.
-func start(ctx context.Context, how means, s spec) (*Server, error) {
+// start starts one server and returns it once it answers.
+func start(ctx context.Context, s spec) (*Server, error) {
 	for attempt := 1; ; attempt++ {
-		srv, err := startOnce(ctx, how, s)
+		srv, err := startOnce(ctx, s)
 		if err == nil {
 			return srv, nil
 		}
 		// Between the choice of a free port and its use, another process may have taken it.
-		taken := strings.Contains(err.Error(), "ddress already in use") || // Redis, and the kernel through Docker
-			strings.Contains(err.Error(), "port is already allocated") // Docker
-		if s.port != 0 || !taken || attempt == 5 {
+		taken := strings.Contains(err.Error(), "ddress already in use")
+		if !taken || attempt == 5 {
 			return nil, err
 		}
 	}
 }
 
-func startOnce(ctx context.Context, how means, s spec) (*Server, error) {
-	port, busPort := s.port, 0
-	if port == 0 {
-		port = freePort()
-	}
+func startOnce(ctx context.Context, s spec) (*Server, error) {
+	port, busPort := freePort(), 0
 	if s.cluster {
 		busPort = freePort()
 	}
-	srv := &Server{means: how, password: s.password, busPort: busPort}
+	srv := &Server{addr: fmt.Sprintf("%s:%d", host, port), password: s.password, busPort: busPort}
 	if s.tls {
 		var err error
 		if srv.ca, err = makeAuthority(&s); err != nil {
@@ -186,13 +177,7 @@ func startOnce(ctx context.Context, how means, s spec) (*Server, error) {
 		}
 	}
 	var err error
-	switch how {
-	case byContainer:
-		srv.node, srv.addr, err = startContainer(ctx, s, port, busPort)
-	case byProcess:
-		srv.node, srv.addr, err = startProcess(s, port, busPort)
-	}
-	if err != nil {
+	if srv.node, err = startProcess(s, port, busPort); err != nil {
 		return nil, err
 	}
 	if err := srv.waitReady(ctx); err != nil {
@@ -200,6 +185,30 @@ func startOnce(ctx context.Context, how means, s spec) (*Server, error) {
 		return nil, err
 	}
 	return srv, nil
+}
+
+// startAll starts servers side by side. If one cannot be had, none is left.
+func startAll(ctx context.Context, specs ...spec) ([]*Server, error) {
+	servers := make([]*Server, len(specs))
+	errs := make([]error, len(specs))
+	var wg sync.WaitGroup
+	for i, s := range specs {
+		wg.Go(func() { servers[i], errs[i] = start(ctx, s) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		terminateAll(servers)
+		return nil, err
+	}
+	return servers, nil
+}
+
+func terminateAll(servers []*Server) {
+	for _, srv := range servers {
+		if srv != nil {
+			srv.terminate()
+		}
+	}
 }
 
 // shared is something that is made at most once in a process, by whoever asks first. A failure is kept as well: the
@@ -222,7 +231,7 @@ func (s *shared[T]) get(tb testing.TB, make func(context.Context) (T, error)) T 
 		s.done = true
 	}
 	if s.err != nil {
-		tb.Fatal(s.err)
+		tb.Fatalf("redistest: %v", s.err)
 	}
 	return s.value
 }

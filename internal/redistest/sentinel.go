@@ -21,24 +21,7 @@ type SentinelServer struct {
 // Password and File are for the master and the replica; the Sentinels ask for no password. TLS is not supported.
 func StartSentinel(tb testing.TB, opts ...Option) *SentinelServer {
 	tb.Helper()
-	s := newSpec(tb, opts)
-	if s.tls {
-		tb.Fatal("redistest: StartSentinel does not support the option TLS")
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	set, err := choose(ctx, tb.Logf, "a Redis with Sentinels", s.order, ways[*SentinelServer]{
-		byContainer: func(ctx context.Context) (*SentinelServer, error) { return startSentinel(ctx, byContainer, s) },
-		byProcess:   func(ctx context.Context) (*SentinelServer, error) { return startSentinel(ctx, byProcess, s) },
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, n := range set.all() {
-		n.private = true
-	}
-	tb.Cleanup(func() { terminateAll(set.all()) })
-	return set
+	return startPrivate(tb, opts, startSentinel, (*SentinelServer).all)
 }
 
 func (s *SentinelServer) all() []*Server {
@@ -53,9 +36,6 @@ func (s *SentinelServer) Addrs() []string {
 	}
 	return addrs
 }
-
-// Means says where the servers came from: "container" or "process".
-func (s *SentinelServer) Means() string { return s.Data[0].Means() }
 
 // Master returns the server that the first Sentinel names as the master.
 func (s *SentinelServer) Master(tb testing.TB) *Server {
@@ -133,7 +113,10 @@ func (s *SentinelServer) masterOf(ctx context.Context, sentinel *Server) (string
 	return net.JoinHostPort(reply[0], reply[1]), nil
 }
 
-func startSentinel(ctx context.Context, how means, s spec) (_ *SentinelServer, err error) {
+func startSentinel(ctx context.Context, s spec) (_ *SentinelServer, err error) {
+	if s.tls {
+		return nil, errors.New("StartSentinel does not support the option TLS")
+	}
 	set := &SentinelServer{MasterSet: "lockstep"}
 	defer func() {
 		if err != nil {
@@ -141,10 +124,9 @@ func startSentinel(ctx context.Context, how means, s spec) (_ *SentinelServer, e
 		}
 	}()
 
-	s.direct = true
 	// The delay gathers replicas for one transfer; there is only one, and it would wait 5 s for company.
 	s.args = append([]string{"--repl-diskless-sync-delay", "0"}, s.args...)
-	set.Data, err = startAll(ctx, how, s, s)
+	set.Data, err = startAll(ctx, s, s)
 	if err != nil {
 		return nil, err
 	}
@@ -168,8 +150,8 @@ func startSentinel(ctx context.Context, how means, s spec) (_ *SentinelServer, e
 	if s.password != "" {
 		fmt.Fprintf(&config, "sentinel auth-pass %s %q\n", set.MasterSet, s.password)
 	}
-	watcher := spec{sentinel: true, direct: true, files: []file{{"sentinel.conf", []byte(config.String())}}}
-	set.Sentinels, err = startAll(ctx, how, watcher, watcher, watcher)
+	watcher := spec{sentinel: true, files: []file{{"sentinel.conf", []byte(config.String())}}}
+	set.Sentinels, err = startAll(ctx, watcher, watcher, watcher)
 	if err != nil {
 		return nil, err
 	}

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -20,28 +18,16 @@ import (
 // Server is one Redis. Its methods are safe for concurrent use.
 type Server struct {
 	addr     string
-	means    means
 	busPort  int // of a Cluster node
 	password string
 	ca       *authority           // nil without TLS
 	url      string               // of a server given by URL
 	option   rueidis.ClientOption // the same
-	node     node                 // nil for a server given by URL
+	node     *process             // nil for a server given by URL
 	private  bool                 // ends with its test
 
-	mu       sync.Mutex
-	state    state
-	watching map[testing.TB]bool // tests whose end puts the server right again
-}
-
-// node is a Redis that this package runs, in a container or as a process.
-type node interface {
-	kill(context.Context) error    // ends it at once, as a crash does
-	restart(context.Context) error // starts it again with the same arguments on the same address; does not wait
-	pause(context.Context) error
-	resume(context.Context) error
-	terminate()                   // ends it for good and removes all traces
-	exited(context.Context) error // not nil when it does not run; says why, with the end of its log
+	mu    sync.Mutex
+	state state
 }
 
 // Addr returns host:port.
@@ -61,9 +47,6 @@ func (s *Server) URL() string {
 	}
 	return u.String()
 }
-
-// Means says where the server came from: "url", "container" or "process".
-func (s *Server) Means() string { return string(s.means) }
 
 // Owned reports whether the server is this package's own, so that it can be paused, killed and restarted.
 func (s *Server) Owned() bool { return s.node != nil }
@@ -95,22 +78,18 @@ func (s *Server) ClientOption() rueidis.ClientOption {
 	return rueidis.ClientOption{InitAddress: []string{s.addr}, Password: s.password, TLSConfig: s.TLSConfig()}
 }
 
-// openURL returns the server that the variable names, or errUnset.
-func openURL(ctx context.Context, variable string) (*Server, error) {
-	text := os.Getenv(variable)
-	if text == "" {
-		return nil, fmt.Errorf("%s is %w", variable, errUnset)
-	}
+// openURL returns the server that LOCKSTEP_REDIS_URL names.
+func openURL(ctx context.Context, text string) (*Server, error) {
 	option, err := rueidis.ParseURL(text)
 	if err != nil {
-		return nil, errStop{fmt.Errorf("%s: %w", variable, err)}
+		return nil, fmt.Errorf("%s: %w", urlVariable, err)
 	}
-	srv := &Server{means: byURL, addr: option.InitAddress[0], url: text, option: option}
+	srv := &Server{addr: option.InitAddress[0], url: text, option: option}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	// The user named this server. To go on with another would test something else than was asked for.
 	if err := srv.Cmd(ctx, "PING").Error(); err != nil {
-		return nil, errStop{fmt.Errorf("%s: %s does not answer: %w", variable, srv.addr, err)}
+		return nil, fmt.Errorf("%s: %s does not answer: %w", urlVariable, srv.addr, err)
 	}
 	return srv, nil
 }
@@ -155,7 +134,7 @@ func (s *Server) waitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if gone := s.node.exited(ctx); gone != nil && ctx.Err() == nil {
+		if gone := s.node.exited(); gone != nil && ctx.Err() == nil {
 			return errStop{gone}
 		}
 		return err
@@ -170,6 +149,9 @@ func (s *Server) terminate() {
 		s.ca.remove()
 	}
 }
+
+// errStop ends a poll.
+type errStop struct{ error }
 
 // poll calls check every 2 ms until it returns nil, an errStop, or ctx ends.
 func poll(ctx context.Context, what string, check func() error) error {

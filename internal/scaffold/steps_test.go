@@ -117,7 +117,11 @@ func TestSteps(t *testing.T) {
 	for _, step := range written {
 		w.edit(t, step.edits)
 		after := w.failing(t)
-		if broken := compare(before, slices.Concat(before, after)); broken != "" {
+		// One that had parts which failed was not listed itself.
+		known := slices.DeleteFunc(slices.Clone(after), func(id string) bool {
+			return slices.ContainsFunc(before, func(b string) bool { return strings.HasPrefix(b, id+"/") })
+		})
+		if broken := compare(before, slices.Concat(before, known)); broken != "" {
 			t.Errorf("with %s written, %s", step.what, broken)
 		}
 		passing := slices.DeleteFunc(before, func(id string) bool { return slices.Contains(after, id) })

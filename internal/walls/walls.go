@@ -38,6 +38,25 @@ var walls = map[string]wall{
 	"backends/memory": {goLine: "1.23", requires: []string{"locker"}, replaces: true},
 	"backends/redis": {goLine: "1.25.0", requires: []string{"locker", "github.com/redis/rueidis"}, replaces: true,
 		indirect: []string{"golang.org/x/sys"}}, // rueidis's own
+	"backends/postgres": {goLine: "1.25.0", requires: []string{"locker", "github.com/jackc/pgx/v5"}, replaces: true,
+		indirect: []string{"github.com/jackc/pgpassfile", "github.com/jackc/pgservicefile", "github.com/jackc/puddle/v2",
+			"golang.org/x/sync", "golang.org/x/text"}}, // pgx's own
+	"adapters/certmagic": {goLine: "1.26.0", requires: []string{"locker", "github.com/caddyserver/certmagic"}, replaces: true,
+		indirect: []string{"github.com/caddyserver/zerossl", "github.com/klauspost/cpuid/v2", "github.com/libdns/libdns", "github.com/mholt/acmez/v3", "github.com/miekg/dns", "github.com/zeebo/blake3", "go.uber.org/multierr", "go.uber.org/zap", "go.uber.org/zap/exp", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/text"}}, // the library's own
+	"adapters/cron": {goLine: "1.23", requires: []string{"locker", "github.com/robfig/cron/v3"}, replaces: true},
+	"adapters/gocron": {goLine: "1.23", requires: []string{"locker", "github.com/go-co-op/gocron/v2"}, replaces: true,
+		indirect: []string{"github.com/google/uuid", "github.com/jonboulle/clockwork", "github.com/robfig/cron/v3"}}, // the library's own
+	// goose's interface is of types of the standard library.
+	"adapters/goose": {goLine: "1.23", requires: []string{"locker"}, replaces: true},
+	"adapters/otel": {goLine: "1.26.0", requires: []string{"locker", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, replaces: true,
+		indirect: []string{"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr", "go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel/log"}}, // the library's own
+	"cmd/lockstep": {goLine: "1.25.0", replaces: true,
+		requires: []string{"locker", "backends/memory", "backends/postgres", "backends/redis", "conformance",
+			"github.com/jackc/pgx/v5", "github.com/redis/rueidis", "github.com/spf13/cobra", "golang.org/x/sys"},
+		indirect: []string{"github.com/jackc/pgpassfile", "github.com/jackc/pgservicefile", "github.com/jackc/puddle/v2", "golang.org/x/sync", "golang.org/x/text", // the backends'
+			"github.com/anishathalye/porcupine", // the suite's
+			"github.com/cpuguy83/go-md2man/v2", "github.com/inconshreveable/mousetrap", "github.com/russross/blackfriday/v2",
+			"github.com/spf13/pflag", "go.yaml.in/yaml/v3"}}, // cobra's
 	"conformance": {goLine: "1.25.0", requires: []string{"locker", "github.com/anishathalye/porcupine"}, replaces: true},
 	// No replace lines: go run …/gen/cmd/lockgen@version is refused for a module that has one.
 	"gen": {goLine: "1.25.0", requires: []string{"golang.org/x/tools"},

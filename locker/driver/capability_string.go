@@ -14,12 +14,15 @@ func _() {
 	_ = x[TokensSurviveRestart-3]
 	_ = x[TokensSurviveDataLoss-4]
 	_ = x[SharedStore-5]
-	_ = x[capabilities-6]
+	_ = x[Notes-6]
+	_ = x[Listing-7]
+	_ = x[Breaking-8]
+	_ = x[capabilities-9]
 }
 
-const _Capability_name = "LocalClockLeaseOutlivesProcessPromptLossTokensSurviveRestartTokensSurviveDataLossSharedStorecapabilities"
+const _Capability_name = "LocalClockLeaseOutlivesProcessPromptLossTokensSurviveRestartTokensSurviveDataLossSharedStoreNotesListingBreakingcapabilities"
 
-var _Capability_index = [...]uint8{0, 10, 30, 40, 60, 81, 92, 104}
+var _Capability_index = [...]uint8{0, 10, 30, 40, 60, 81, 92, 97, 104, 112, 124}
 
 func (i Capability) String() string {
 	idx := int(i) - 0

@@ -7,15 +7,15 @@ import (
 	"reflect"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/lockstep-go/lockstep/locker/internal/text"
 )
 
-// Config is what a pointer to a backend's configuration can do when lockgen config has
-// written the code for it. Where it can, the core asks it to fill in the defaults, lays
-// the sources and the environment over them, and checks the outcome while it still knows
-// which file and line a wrong value comes from. A backend without it checks in its open
-// function, and takes nothing from the environment.
+// Config is what a pointer to a backend's configuration implements, by code that lockgen config
+// writes. The core then asks it to fill in the defaults, lays the sources and the environment
+// over them, and checks the result while it still knows which file and line a wrong value comes
+// from. A backend without it checks in its open function, and takes nothing from the environment.
 type Config interface {
 	// SetDefaults gives each field that is zero its default.
 	SetDefaults()
@@ -37,13 +37,14 @@ type FieldError struct {
 	Problem string
 }
 
-// Invalid is the FieldError of one value. The problem is format with args, of which
-// strings are quoted and cut, and durations are written short.
+// Invalid is the FieldError of one value. The problem is format with args. Strings among them are
+// quoted and shortened, and not shown where they may hold a password; durations are written
+// short.
 func Invalid(field, format string, args ...any) *FieldError {
 	for i, a := range args {
 		switch a := a.(type) {
 		case string:
-			args[i] = text.Quote(a)
+			args[i] = text.Value(a)
 		case time.Duration:
 			args[i] = text.Short(a)
 		}
@@ -51,7 +52,24 @@ func Invalid(field, format string, args ...any) *FieldError {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// With names the other fields that the problem speaks of.
+// Unprintable says what is wrong with s, a string of a configuration, if it holds a control
+// character; otherwise it returns "". Such a character comes there by mistake, mostly as the
+// newline at the end of a file, and is easily overlooked: two services would then use two
+// namespaces that look the same. The text does not show s.
+func Unprintable(s string) string {
+	for i, r := range s {
+		switch {
+		case !unicode.IsControl(r):
+		case strings.TrimRight(s[i:], "\r\n") == "":
+			return "it ends in a newline"
+		default:
+			return fmt.Sprintf("it holds a control character, %q", r)
+		}
+	}
+	return ""
+}
+
+// With adds the names of other fields that the problem speaks of.
 func (e *FieldError) With(others ...string) *FieldError {
 	e.Others = append(e.Others, others...)
 	return e
@@ -79,8 +97,8 @@ func (e *FieldError) Error() string {
 // Is makes errors.Is(err, ErrInvalidConfig) work.
 func (e *FieldError) Is(target error) bool { return target == ErrInvalidConfig }
 
-// Env is the environment, for [Config.LoadEnv]. An empty variable counts as not set. After
-// the first error nothing more is read.
+// Env is the environment, for [Config.LoadEnv]. An empty variable counts as not set. After the
+// first error no more variables are read.
 type Env struct {
 	// Lookup is os.LookupEnv, or a stand-in for it.
 	Lookup func(name string) (value string, set bool)
@@ -97,24 +115,52 @@ func (e *Env) value(name string) (string, bool) {
 	return value, set && value != ""
 }
 
-// Has says whether any of the variables is set.
-func (e *Env) Has(names ...string) bool {
-	for _, name := range names {
-		if _, ok := e.value(name); ok {
-			return true
-		}
+// Object sets the optional object that *at points to, from the environment. The variable name,
+// which is true or false, switches the object on or off; load sets its fields, from the variables
+// that fields lists. An object that is there is copied first, so that the program's own stays as
+// it is. One that is not there is made when it is switched on, or when load has set a field to a
+// value that is not zero; begin, which may be nil, then gives it its defaults.
+func Object[T any](e *Env, name, field string, fields []string, at **T, begin func(*T), load func(*T)) {
+	if begin == nil {
+		begin = func(*T) {}
 	}
-	return false
+	on := *at != nil
+	e.Set(name, field, &on)
+	_, given := e.value(name)
+	if given && !on {
+		for _, other := range fields {
+			if _, ok := e.value(other); ok {
+				e.err = &FieldError{Field: field, Problem: "it is false, but " + other + " is set"}
+			}
+		}
+		*at = nil
+		return
+	}
+	var own T
+	load(&own)
+	switch {
+	case *at != nil:
+		own = **at
+	case on || !reflect.ValueOf(own).IsZero():
+		own = *new(T)
+		begin(&own)
+	default:
+		return
+	}
+	load(&own)
+	*at = &own
 }
 
-// Set sets what into points to, if the variable is set. A list's items are parted by
+// Set sets what into points to, if the variable is set. The items of a list are separated by
 // commas.
 func (e *Env) Set(name, field string, into any) { e.set(name, field, into, false) }
 
-// SetSecret is Set for a value that no error shows.
-func (e *Env) SetSecret(name, field string, into any) { e.set(name, field, into, true) }
+// SetNone is Set for a number or duration that has a default although its zero is allowed, and
+// then means none. In Go the zero value means the default; the least value of the type, such as
+// [math.MinInt], is what a zero in the variable becomes.
+func (e *Env) SetNone(name, field string, into any) { e.set(name, field, into, true) }
 
-func (e *Env) set(name, field string, into any, secret bool) {
+func (e *Env) set(name, field string, into any, none bool) {
 	value, ok := e.value(name)
 	if !ok {
 		return
@@ -126,7 +172,11 @@ func (e *Env) set(name, field string, into any, secret bool) {
 	fail := func(field string, err error) { e.err = &FieldError{Field: field, Problem: err.Error()} }
 	v := reflect.ValueOf(into).Elem()
 	if v.Kind() != reflect.Slice {
-		if err := text.Set(v, value, secret); err != nil {
+		err := text.Set(v, value, false)
+		if err == nil && none {
+			err = text.None(v)
+		}
+		if err != nil {
 			fail(field, err)
 		}
 		return
@@ -134,7 +184,7 @@ func (e *Env) set(name, field string, into any, secret bool) {
 	items := strings.Split(value, ",")
 	list := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := text.Set(list.Index(i), strings.TrimSpace(item), secret); err != nil {
+		if err := text.Set(list.Index(i), strings.TrimSpace(item), false); err != nil {
 			fail(fmt.Sprintf("%s[%d]", field, i), err)
 			return
 		}
@@ -142,7 +192,7 @@ func (e *Env) set(name, field string, into any, secret bool) {
 	v.Set(list)
 }
 
-// Variables are the names of the variables that have given a field, by field.
+// Variables returns, by the name of the field, the name of the variable that has set it.
 func (e *Env) Variables() map[string]string { return maps.Clone(e.variables) }
 
 // Err is the first error, a [FieldError], or nil.

@@ -1,14 +1,13 @@
 // Package driver is what the author of a Lockstep backend implements, and nothing more.
 //
-// The split follows database/sql and database/sql/driver: users hold the
-// structs of package locker, where every piece of shared logic exists once
-// (namespaces, validation, defaults, owners, retries, waiting, the local
-// deadline, loss as a channel and a cause, Close), and a backend does raw work,
-// one attempt at a time. Each method below says what the caller has already
-// made sure of and what the backend owes in return, with the clauses of the
-// contract (docs/contract.md) that hang on it.
+// The split follows database/sql and database/sql/driver: users hold the structs of package
+// locker, where every piece of shared logic exists once (namespaces, validation, defaults,
+// owners, retries, waiting, the local deadline, loss as a channel and a cause, Close), and a
+// backend does raw work, one attempt at a time. Each method below says what the caller has
+// already made sure of and what the backend owes in return, with the clauses of the contract
+// (docs/contract.md) that depend on it.
 //
-// A new backend is right when conformance.Run says so.
+// A new backend is right when conformance.Run passes.
 package driver
 
 import (
@@ -37,9 +36,11 @@ import (
 //
 // # What a backend owes
 //
-//   - Errors that match one of this package's sentinels through errors.Is. Any other
-//     error counts as [ErrUnavailable]: the core must then assume that the operation
-//     may or may not have happened.
+//   - Errors that match one of this package's sentinels through errors.Is. Three of them give no
+//     answer about the lock: [ErrUnavailable] (the outcome is unknown), [ErrRefused] (the store
+//     did not do it) and [ErrWrongPeer] (it did not, and this server will not later either). Any
+//     other error counts as ErrUnavailable: the core must then assume that the operation may or
+//     may not have happened.
 //   - Calls that end soon after their ctx does, with an error that matches ctx.Err().
 //   - No panic, and no retained ctx.
 type Backend interface {
@@ -52,39 +53,40 @@ type Backend interface {
 	//
 	// It is idempotent for one owner: a repeat by the owner who holds the key
 	// restarts its ttl and returns the same token, so that the core may try
-	// again after a lost reply (FLT-001). The repeat's Hold takes the place of the
-	// earlier one.
+	// again after a lost reply (FLT-001). The repeat's Hold, which is another one, takes
+	// the place of the earlier: a loss of what the first attempt was granted says nothing
+	// of what the repeat is granted.
 	//
 	// The grant's token is greater than that of every earlier grant on the key
 	// (TOK-001), and minted in the same atomic step as the grant (TOK-004).
 	//
 	// Never return ErrHeld for a network error, and never ErrUnavailable for
-	// contention (ERR-002): one is retried in peace, the other wakes an operator.
+	// contention (ERR-002): the one is normal, the other alarms an operator.
 	Acquire(ctx context.Context, r Request) (Grant, error)
 
 	// Extend makes the lease end ttl from now: never later, never added to what
-	// was left (EXT-001). The token stays the same (TOK-002). It returns ErrLost
+	// remains (EXT-001). The token stays the same (TOK-002). It returns ErrLost
 	// when h does not hold the key at this instant, even if the key is free
 	// (EXT-002). The core never calls it for a session.
 	Extend(ctx context.Context, h Holder, ttl time.Duration) (Grant, error)
 
-	// Release frees the key at once and wakes whoever waits (REL-001), or returns
+	// Release frees the key at once and wakes the waiters (REL-001), or returns
 	// ErrLost and changes nothing when h does not hold it (REL-002). h.Token is 0
 	// when the outcome of the Acquire is not known; the owner alone decides then.
-	// Whatever the outcome, a session is not kept alive any longer: a lock that nobody
-	// wants must not outlive its validity.
+	// Whatever the outcome, a session is no longer kept alive: after a failed release the
+	// key must become free within the validity.
 	//
 	// A Release that is sent after an Acquire of the same owner takes effect
-	// after it: the core uses it to take back an attempt whose reply never came
+	// after it: the core uses it to take back an attempt whose outcome is unknown
 	// (CTX-004).
 	Release(ctx context.Context, h Holder) error
 
 	// Capabilities is constant for the life of the backend and does no I/O.
 	Capabilities() Capabilities
 
-	// Close ends every call in flight with ErrClosed, stops all background work
-	// and frees all connections (CLO-004), even if ctx has ended. The core has released
-	// the holds before. Called once; a call that is late all the same gets ErrClosed.
+	// Close ends every call in flight with ErrClosed, stops all background work and frees all
+	// connections (CLO-004), even if ctx has ended. The core has released the holds before. Close is
+	// called once; a call that comes after it gets ErrClosed.
 	Close(ctx context.Context) error
 }
 
@@ -99,30 +101,28 @@ type Request struct {
 	// called from the moment of the grant on, even before Acquire has returned: the
 	// core keeps a loss that comes early.
 	Hold Listener
-	// Waiting says that this is one of the attempts of a Lock that waits in line, rather
-	// than its first one or a TryLock. A store that keeps an order among processes gives it
-	// its place by that; anybody else ignores it.
-	Waiting bool
-	// Sent is when the core sent it, for a [Local] backend only, since its Epoch. It spares
-	// a second look at the clock, which costs as much as all the rest of an Acquire.
-	Sent time.Duration
+	// Identity says who asks: the same for all requests of one Owner.Instance, at most 256
+	// bytes. Note says what for, at most 1024 bytes. Both may hold any bytes. A
+	// backend that declares [Notes] keeps them with the hold, in the same step as the grant, for
+	// people who look (ADM-001); nothing else may depend on them.
+	Identity, Note string
 }
 
-// Session says whether a session is asked for rather than a lease.
+// Session reports whether a session is asked for rather than a lease.
 func (r Request) Session() bool { return r.TTL == 0 }
 
 // Listener is the core's side of one hold.
 type Listener interface {
 	// Lost says that the hold is over and nobody released it. The cause matches
-	// ErrExpired (its time was up), ErrLost (taken over, deleted) or
-	// ErrUnavailable (the store has been silent for so long that the hold can be
-	// believed in no longer). Only the first call counts. It does not block and
-	// calls nothing of the backend, so it may be called under a lock; not from
+	// ErrExpired (its time was up), ErrBroken (see [Breaker]), ErrLost (taken over, deleted) or
+	// ErrUnavailable (the store has been silent for so long that the hold can no longer
+	// be considered held). Only the first call counts. It does not block and
+	// calls nothing of the backend, so it may be called under a mutex; but not from
 	// within Release for the same hold.
 	//
 	// For a session this is the only clock: the core ends a lease at its deadline by itself,
-	// but how long a session may be believed in without a word from the store only the
-	// backend knows. It calls Lost with ErrUnavailable by a timer of its own (LOSS-001).
+	// but only the backend knows how long a session may be considered held without a word
+	// from the store. It calls Lost with ErrUnavailable by a timer of its own (LOSS-001).
 	Lost(cause error)
 }
 
@@ -135,15 +135,11 @@ type Grant struct {
 	// 0 for a session.
 	TTL time.Duration
 	// From is where the core begins to count TTL (TTL-002): a moment on this process's
-	// monotonic clock that is not after the one at which the store began. Zero means
-	// the moment before the call, which is right for Acquire and Extend. Wait sets
-	// it, because its call may have begun long before the hold did.
+	// monotonic clock that is not after the one at which the store began. Acquire and
+	// Extend leave it zero, which means the moment before the call: the reply says nothing
+	// of when the store began to count. Wait and HandOff set it, because their hold may
+	// begin long after the call, or have begun before it.
 	From time.Time
-	// Owner is set by [Passer] only: the owner that the store knows the hold by.
-	Owner Owner
-	// Ref is the backend's own: the core passes it on in the hold's Holder. It lets a
-	// backend find again what it granted without searching for the key.
-	Ref uint64
 }
 
 // MaxToken is 2^53, the greatest integer up to which every integer is exact in an
@@ -155,11 +151,7 @@ type Holder struct {
 	Key     string
 	Owner   Owner
 	Token   uint64 // 0 when the grant's outcome is unknown
-	Ref     uint64 // the grant's; 0 when its outcome is unknown, or from a backend that sets none
 	Session bool
-	// At is when the core last looked at the clock, if it did so for this call: for a Release
-	// on a [Local] backend, since its Epoch.
-	At time.Duration
 }
 
 // Owner is the identity of one hold: the Locker's random instance and a number
@@ -169,14 +161,14 @@ type Owner struct {
 	Seq      uint64
 }
 
-// String is the instance in hexadecimal, a hyphen, and the decimal number. It
+// String returns the instance in hexadecimal, a hyphen, and the decimal number. It
 // holds no secret and no byte that a user chose.
 func (o Owner) String() string {
 	var buf [32 + 1 + 20]byte
 	return string(o.AppendText(buf[:0]))
 }
 
-// AppendText appends what String returns.
+// AppendText appends what String returns to b.
 func (o Owner) AppendText(b []byte) []byte {
 	b = hex.AppendEncode(b, o.Instance[:])
 	b = append(b, '-')
@@ -186,28 +178,62 @@ func (o Owner) AppendText(b []byte) []byte {
 // The sentinels of the protocol. Package locker exports those that users see
 // under the same names; they are the same values.
 var (
-	// ErrHeld: somebody else holds the key. Return it, or [Held] where the rest of
-	// the holder's time is known, for contention and nothing else.
+	// ErrHeld is returned when another owner holds the key: for contention, and nothing
+	// else. Where the holder's remaining time is known, return [Held].
 	ErrHeld = errors.New("lock is held by another owner")
-	// ErrLost: the caller does not hold the key, or no longer.
+	// ErrLost is returned when the caller does not hold the key, or no longer does.
 	ErrLost = errors.New("lock is not held any more")
 	// ErrExpired is the ErrLost of a hold whose time was up.
 	ErrExpired = fmt.Errorf("its time is up: %w", ErrLost)
-	// ErrUnavailable: the store could not be reached or gave no answer, so that the
-	// outcome is unknown. Do not return it where the outcome is known.
+	// ErrBroken is the ErrLost of a hold that somebody ended by [Breaker.Break].
+	ErrBroken = fmt.Errorf("somebody broke the lock: %w", ErrLost)
+	// ErrUnavailable is returned when the store could not be reached or gave no answer: the
+	// outcome is unknown, and what was asked for may have happened or may happen yet. The
+	// core repeats it with the same owner, or takes it back. Where the store has answered,
+	// return ErrHeld, ErrLost or ErrRefused.
 	ErrUnavailable = errors.New("lock backend is unavailable")
-	// ErrClosed: the backend, or the Locker above it, has been closed.
+	// ErrRefused is returned when the store answered that it did not do what was asked for,
+	// and may do it another time: out of memory, read-only, loading, busy, not permitted, a
+	// transaction rolled back. It matches ErrUnavailable too, which is what users see, with
+	// the store's words. The outcome is known: the core takes nothing back, and a waiting Lock
+	// goes on waiting. Return it only if nothing of the request can have taken effect.
+	ErrRefused = refused("the store refused", ErrUnavailable)
+	// ErrWrongPeer is the ErrRefused of a server that will go on refusing: a master that was
+	// demoted, a standby. The backend gives that connection up and makes it anew, within the
+	// time of one operation; the error is for the calls that met it. Ping fails with it too.
+	ErrWrongPeer = refused("the server does not take writes", ErrRefused)
+	// ErrYielded is returned by HandOff when it released the hold because it is another
+	// process's turn.
+	ErrYielded = errors.New("lock was released for another process")
+	// ErrNotTogether is returned by AcquireAll when the store cannot take just these keys in one
+	// step. Nothing was asked; the core takes them one after the other.
+	ErrNotTogether = errors.New("these keys cannot be locked in one step")
+	// ErrClosed is returned when the backend, or the Locker above it, has been closed.
 	ErrClosed = errors.New("locker is closed")
-	// ErrUnsupported: this backend, or this server, cannot do what was asked.
+	// ErrUnsupported is returned when this backend, or this server, cannot do what was
+	// asked.
 	ErrUnsupported = errors.New("not supported by this lock backend")
-	// ErrInvalidConfig: the configuration is wrong; the message names the field, the
-	// value (never a secret) and what would be right (ERR-003).
+	// ErrInvalidConfig is returned when the configuration is wrong. The message names the
+	// field, the value (never a secret) and what would be right (ERR-003).
 	ErrInvalidConfig = errors.New("invalid configuration")
 )
 
-// Held is ErrHeld with what remains of the holder's time. The core tries again
-// when it is over even if no wake-up comes (TTL-001). Without a known rest, return
-// ErrHeld itself. A rest below zero counts as not known.
+// refusal is a sentinel that matches another without repeating its text: a refusal is not
+// silence, and must not read like it.
+type refusal struct {
+	text string
+	is   error
+}
+
+func refused(text string, is error) error { return &refusal{text, is} }
+
+func (e *refusal) Error() string { return e.text }
+
+func (e *refusal) Unwrap() error { return e.is }
+
+// Held is ErrHeld with the holder's remaining time. The core tries again when that is over, even
+// if no wake-up comes (TTL-001). If the remaining time is not known, return ErrHeld itself. A
+// negative remaining time counts as not known.
 func Held(remaining time.Duration) error { return &heldError{remaining} }
 
 type heldError struct{ remaining time.Duration }
@@ -218,8 +244,7 @@ func (e *heldError) Error() string {
 
 func (e *heldError) Is(target error) bool { return target == ErrHeld }
 
-// Remaining is the rest of the holder's time that err carries, if it was made by
-// [Held].
+// Remaining returns the holder's remaining time that err carries, if [Held] made it.
 func Remaining(err error) (time.Duration, bool) {
 	var h *heldError
 	if errors.As(err, &h) {

@@ -1,6 +1,7 @@
 -- Frees the lock like release.lua after an attempt of unknown outcome, and sees to it that
 -- the attempt is refused should it arrive only now: bytes that were written to a connection
--- before it broke can reach the server after what was sent on the next one.
+-- before it broke can reach the server after what was sent on the next one. After holder.lua
+-- and counter.lua.
 --
 -- Owners that were taken back stand in keys of their own. The counter, which every grant
 -- reads anyway, says whether there can be any: an ordinary grant pays nothing for them.
@@ -12,20 +13,25 @@
 -- ARGV[2]  how late the attempt may come, in s
 -- ARGV[3]  the ttl of the counter in ms
 --
--- Reply: 1 freed, 0 not held by this owner.
-local second = redis.call('TIME')[1] + ARGV[2]
-redis.call('SET', KEYS[3], '', 'EX', ARGV[2])
-local last = redis.pcall('GET', KEYS[2]) or '0'
--- What is no counter is left alone; acquire.lua refuses everybody there.
-if type(last) ~= 'table' then
-  local number, before = string.match(last, '^(%d+):?(%d*)$')
-  if number then
-    second = math.max(second, tonumber(before) or 0)
-    redis.call('SET', KEYS[2], number .. ':' .. string.format('%.0f', second), 'PX', ARGV[3])
+-- Reply: 1 freed, 0 not held by this owner. An error means that it is not held and that a late
+-- attempt would not be refused: this is to be repeated.
+local owner, refusal = holder(#ARGV[1])
+if refusal then
+  return refusal
+end
+-- Freed before anything that needs memory: a full server refuses a SET, but not after a DEL.
+local freed = owner == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+local now = redis.pcall('TIME')
+local noted = now.err and now or redis.pcall('SET', KEYS[3], '1', 'EX', ARGV[2])
+if not noted.err then
+  -- What is no counter is left alone; acquire.lua refuses everybody there.
+  local token, last = counter_read()
+  if token then
+    local second = math.max(now[1] + ARGV[2], tonumber(last) or 0)
+    noted = counter_write(token, string.format('%.0f', second), ARGV[3]) or noted
   end
 end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
+if noted.err and freed == 0 then
+  return noted
 end
-redis.call('DEL', KEYS[1])
-return 1
+return freed

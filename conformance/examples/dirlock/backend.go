@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/lockstep-go/lockstep/locker/driver/keeper"
 )
 
 // A backend is one client of the directory.
@@ -14,19 +15,21 @@ type backend struct {
 	turn   chan struct{} // holds something while a step runs
 	done   chan struct{} // closed by Close
 
+	sessions   *keeper.Keeper
 	background sync.WaitGroup
 	mu         sync.Mutex // never held during a step
 	closed     bool
-	sessions   map[driver.Owner]*session
+	until      map[driver.Owner]time.Time // the ends of our sessions in the directory, as far as we know
 	watches    map[*watch]bool
 	watcher    int // the number of the goroutine that looks at them
 }
 
 var (
-	_ driver.Backend   = (*backend)(nil)
-	_ driver.Notifier  = (*backend)(nil)
-	_ driver.Inspector = (*backend)(nil)
-	_ driver.Pinger    = (*backend)(nil)
+	_ driver.Backend      = (*backend)(nil)
+	_ driver.Notifier     = (*backend)(nil)
+	_ driver.Inspector    = (*backend)(nil)
+	_ driver.Pinger       = (*backend)(nil)
+	_ driver.SessionClock = (*backend)(nil)
 )
 
 // Capabilities: a counter that a clock takes part in survives everything. PromptLoss is
@@ -72,7 +75,7 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 	if err != nil {
 		return driver.Grant{}, err
 	}
-	if r.Session() && !b.keep(r, before, until) {
+	if r.Session() && !b.keep(r, token, before, until) {
 		return driver.Grant{}, driver.ErrClosed
 	}
 	return driver.Grant{Token: token, TTL: r.TTL}, nil
@@ -141,12 +144,9 @@ func (b *backend) Close(context.Context) error {
 	}
 	b.closed = true
 	close(b.done)
-	for _, s := range b.sessions {
-		s.end.Stop()
-	}
-	clear(b.sessions)
 	clear(b.watches)
 	b.mu.Unlock()
+	b.sessions.Close()
 	b.background.Wait()
 	return nil
 }

@@ -33,8 +33,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
+	"github.com/lockstep-go/lockstep/locker/driver/keeper"
 )
 
 // Config says where the locks are.
@@ -48,7 +48,7 @@ type Config struct {
 
 const defaultValidity = 5 * time.Second
 
-// UnmarshalURL implements locker.URLConfig: dir:///var/lib/app/locks?validity=2s.
+// UnmarshalURL implements driver.URLConfig: dir:///var/lib/app/locks?validity=2s.
 func (c *Config) UnmarshalURL(u *url.URL) error {
 	if u.Host != "" || u.User != nil {
 		return errors.New("a dir URL is dir:///path/of/the/directory, without a host")
@@ -76,9 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-func init() { locker.Register("dir", Open) }
+func init() { driver.Register("dir", Open) }
 
-// Open opens one client of the directory. It is for [locker.Register] and for tests.
+// Open opens one client of the directory. It is for [driver.Register] and for tests.
 func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -88,18 +88,19 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 		return nil, unavailable(err)
 	}
 	b := &backend{
-		config:   c,
-		turn:     make(chan struct{}, 1),
-		done:     make(chan struct{}),
-		sessions: map[driver.Owner]*session{},
-		watches:  map[*watch]bool{},
+		config:  c,
+		turn:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		until:   map[driver.Owner]time.Time{},
+		watches: map[*watch]bool{},
 	}
 	for _, f := range []func(*step) error{(*step).probe, (*step).sweep} { // a store that does not work says so now
 		if err := b.step(ctx, f); err != nil {
 			return nil, err
 		}
 	}
+	b.sessions = keeper.New(keeper.Config{Validity: c.Validity, Renew: b.renew, AtOnce: renewAtOnce})
 	b.background.Add(1)
-	go b.keepAlive()
+	go b.sweepLoop()
 	return b, nil
 }

@@ -68,8 +68,7 @@ func runBackend(base string, args []string, stdout io.Writer) error {
 	if files, err = generated(files); err != nil {
 		return err
 	}
-	written, err := scaffold.Write(dir, files)
-	if err != nil {
+	if err := scaffold.Write(dir, files); err != nil {
 		return err
 	}
 	if *tidy {
@@ -79,7 +78,7 @@ func runBackend(base string, args []string, stdout io.Writer) error {
 			}
 		}
 	}
-	tell(stdout, *out, dir, b, len(files), written)
+	tell(stdout, *out, dir, b, len(files))
 	return nil
 }
 
@@ -119,7 +118,7 @@ func generated(files []scaffold.File) ([]scaffold.File, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if _, err := scaffold.Write(dir, files); err != nil {
+	if err := scaffold.Write(dir, files); err != nil {
 		return nil, err
 	}
 	for _, f := range files {
@@ -127,16 +126,12 @@ func generated(files []scaffold.File) ([]scaffold.File, error) {
 			continue
 		}
 		for line := range strings.Lines(string(f.Text)) {
-			args, ok := lockgenLine(strings.TrimSuffix(line, "\n"))
+			args, ok := lockgenLine(line)
 			if !ok {
 				continue
 			}
-			generate := generators[first(args)]
-			if generate == nil {
-				return nil, fmt.Errorf("%s: no generator %q", f.Name, first(args))
-			}
 			at := filepath.Join(dir, filepath.Dir(filepath.FromSlash(f.Name)))
-			if err := generate(at, args[1:], io.Discard); err != nil {
+			if err := dispatch(at, args, io.Discard); err != nil {
 				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 		}
@@ -154,6 +149,20 @@ func generated(files []scaffold.File) ([]scaffold.File, error) {
 	return all, err
 }
 
+// lockgenLine gives the arguments of a lockgen call in a line such as
+// "//go:generate go run ./gen/cmd/lockgen config …" or "//go:generate lockgen config …".
+func lockgenLine(line string) (args []string, ok bool) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(line), "//go:generate ")
+	words := strings.Fields(rest)
+	for i, w := range words {
+		name, _, _ := strings.Cut(w, "@")
+		if ok && (name == "lockgen" || strings.HasSuffix(name, "/lockgen")) {
+			return words[i+1:], true
+		}
+	}
+	return nil, false
+}
+
 // goModTidy completes go.mod and go.sum, as if there were no workspace: one above the
 // directory would not know of it.
 func goModTidy(dir string) error {
@@ -167,13 +176,9 @@ func goModTidy(dir string) error {
 }
 
 // tell says what there is now, and what to do next.
-func tell(stdout io.Writer, out, dir string, b scaffold.Backend, files int, written bool) {
+func tell(stdout io.Writer, out, dir string, b scaffold.Backend, files int) {
 	var text bytes.Buffer
-	if written {
-		fmt.Fprintf(&text, "%s: the module %s was written, %d files.\n", out, b.Module, files)
-	} else {
-		fmt.Fprintf(&text, "%s: the module %s is there already, and as it would be written.\n", out, b.Module)
-	}
+	fmt.Fprintf(&text, "%s: the module %s was written, %d files.\n", out, b.Module, files)
 	proof := filepath.Join(out, "proof")
 	fmt.Fprintf(&text, "\nThe page for its author is %s.\n", b.Docs())
 	if work := workspace(dir); work != "" {

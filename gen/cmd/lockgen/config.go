@@ -21,6 +21,7 @@ func runConfig(base string, args []string, stdout io.Writer) error {
 	flags.StringVar(&o.Dir, "dir", ".", "the `directory` of the package")
 	flags.StringVar(&o.Type, "type", "Config", "the `name` of the struct")
 	flags.StringVar(&o.Env, "env", "", "what its environment `variables` begin with, such as LOCKSTEP_REDIS")
+	flags.StringVar(&o.Methods, "methods", "", "the `name` of a type, not exported, that gets the methods instead of the struct")
 	schema := flags.String("schema", "", "the `file` for the JSON Schema; none is written if it is left out")
 	into := flags.String("into", "", "the Markdown `file` for the table; none is written if it is left out")
 	mark := flags.String("mark", "", "the `name` in the marker <!-- lockgen:name --> of the table")
@@ -56,7 +57,7 @@ func runConfig(base string, args []string, stdout io.Writer) error {
 			return err
 		}
 		note := fmt.Sprintf("<!-- From the comments of %s.%s. Edit those. -->\n\n", out.Package, o.Type)
-		doc, _, err = splice.Replace(doc, *mark, note+out.Table+"\n")
+		doc, err = splice.Replace(doc, *mark, note+out.Table+"\n")
 		if err != nil {
 			return fmt.Errorf("%s: %w", *into, err)
 		}

@@ -1,24 +1,19 @@
 // Command lockgen writes what must agree with a backend's configuration, so that nobody
 // writes it twice by hand.
 //
-//	lockgen config -dir backends/redis -env LOCKSTEP_REDIS -schema backends/redis/config.schema.json \
-//		-into docs/configuration.md -mark redis
+//	lockgen config -dir backends/redis -env LOCKSTEP_REDIS -into docs/configuration.md -mark redis
 //
 // reads the annotated struct Config and writes config_gen.go beside it, with its defaults,
-// its validation, its environment variables and, if it holds secrets, masked printing; a
-// JSON Schema; and a table of its fields, between the lines <!-- lockgen:redis --> and
-// <!-- /lockgen --> of a document. The README of this module lists the annotations.
+// its validation and its environment variables; with -schema a JSON Schema; and a table of its
+// fields, between the lines <!-- lockgen:redis --> and <!-- /lockgen --> of a document. The README
+// of this module lists the annotations.
 //
 // With -check it writes nothing, and says what is stale.
 //
-//	lockgen schema -core locker/config.schema.json -backend redis=backends/redis/config.schema.json \
-//		-out docs/lockstep.schema.json
+//	lockgen schema -core locker -backend redis=backends/redis -backend etcd=etcd.schema.json -out docs/lockstep.schema.json
 //
-// makes one schema of a whole configuration file out of those.
-//
-//	lockgen check generate.go
-//
-// runs every lockgen line among the //go:generate lines of a file with -check.
+// makes one schema of a whole configuration file, out of packages and of the files that -schema
+// wrote.
 //
 //	lockgen backend etcd -out DIR -module example.com/locks/etcd
 //
@@ -43,16 +38,10 @@ import (
 func main() { os.Exit(run(".", os.Args[1:], os.Stdout, os.Stderr)) }
 
 const usage = `usage:
-  lockgen config -dir DIR -type NAME -env PREFIX [-schema FILE.json] [-into FILE.md -mark MARK] [-check]
-  lockgen schema -core FILE.json -backend TYPE,ALIAS=FILE.json … -out FILE.json [-check]
-  lockgen check FILE.go
+  lockgen config -dir DIR -type NAME -env PREFIX [-methods TYPE] [-schema FILE.json] [-into FILE.md -mark MARK] [-check]
+  lockgen schema -core SOURCE -backend TYPE,ALIAS=SOURCE … -out FILE.json [-check]
   lockgen backend NAME -out DIR [-module PATH] [-replace CLONE] [-tidy=false]
 `
-
-// command is one generator. Paths are relative to base.
-type command func(base string, args []string, stdout io.Writer) error
-
-var generators = map[string]command{"config": runConfig, "schema": runSchema}
 
 // stale is the error of -check.
 type stale struct{ what string }
@@ -80,19 +69,19 @@ func run(base string, args []string, stdout, stderr io.Writer) int {
 	return 2
 }
 
+// dispatch runs one command. Paths are relative to base.
 func dispatch(base string, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%w: no command", errUsage)
 	}
 	name, args := args[0], args[1:]
-	if generate, ok := generators[name]; ok {
-		return generate(base, args, stdout)
-	}
 	switch name {
+	case "config":
+		return runConfig(base, args, stdout)
+	case "schema":
+		return runSchema(base, args, stdout)
 	case "backend":
 		return runBackend(base, args, stdout)
-	case "check":
-		return runCheck(base, args, stdout)
 	case "help", "-h", "-help", "--help":
 		fmt.Fprint(stdout, usage)
 		return nil

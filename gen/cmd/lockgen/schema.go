@@ -13,20 +13,20 @@ import (
 func runSchema(base string, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("lockgen schema", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // run prints the error
-	core := flags.String("core", "", "the schema `file` of locker.Config")
+	core := flags.String("core", "", "the `source` of locker.Config: a schema file, or the directory of the package")
 	out := flags.String("out", "", "the `file` to write")
 	check := flags.Bool("check", false, "write nothing; exit with 1 if the file is stale")
 	type backend struct {
-		types []string
-		file  string
+		types  []string
+		source string
 	}
 	var backends []backend
-	flags.Func("backend", "`TYPE,ALIAS=FILE`: a backend's types and its schema file; may be given several times", func(s string) error {
-		types, file, ok := strings.Cut(s, "=")
-		if !ok || types == "" || file == "" {
-			return errors.New("write TYPE=FILE")
+	flags.Func("backend", "`TYPE,ALIAS=SOURCE`: a backend's types, and its schema file or its directory; may be given several times", func(s string) error {
+		types, source, ok := strings.Cut(s, "=")
+		if !ok || types == "" || source == "" {
+			return errors.New("write TYPE=SOURCE")
 		}
-		backends = append(backends, backend{strings.Split(types, ","), file})
+		backends = append(backends, backend{strings.Split(types, ","), source})
 		return nil
 	})
 	switch err := flags.Parse(args); {
@@ -42,21 +42,35 @@ func runSchema(base string, args []string, stdout io.Writer) error {
 		return fmt.Errorf("%w: schema: -core, -backend and -out are needed", errUsage)
 	}
 
-	whole, err := readFile(base, *core)
+	whole, err := schemaOf(base, *core)
 	if err != nil {
 		return err
 	}
 	var schemas []config.Backend
 	for _, b := range backends {
-		data, err := readFile(base, b.file)
+		data, err := schemaOf(base, b.source)
 		if err != nil {
 			return err
 		}
-		schemas = append(schemas, config.Backend{Types: b.types, Schema: []byte(data)})
+		schemas = append(schemas, config.Backend{Types: b.types, Schema: data})
 	}
-	data, err := config.Whole([]byte(whole), schemas)
+	data, err := config.Whole(whole, schemas)
 	if err != nil {
 		return err
 	}
 	return update(base, []file{{*out, data}}, *check, stdout)
+}
+
+// schemaOf is the schema in a file, or that of the struct Config in a directory.
+func schemaOf(base, source string) ([]byte, error) {
+	if strings.HasSuffix(source, ".json") {
+		text, err := readFile(base, source)
+		return []byte(text), err
+	}
+	// The names of variables are no part of a schema.
+	out, err := config.Generate(config.Options{Dir: path(base, source), Type: "Config", Env: "X"})
+	if err != nil {
+		return nil, err
+	}
+	return out.Schema, nil
 }

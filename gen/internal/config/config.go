@@ -4,20 +4,22 @@
 //
 // A field of the configuration is an exported field with a json name. Its comment is its
 // documentation; one without a comment of its own belongs to the commented one directly
-// above it. The tag lockstep:"secret" marks a value that no message may show. Structs of the
-// same package, and pointers to them, are objects. A field with the tag json:"-" can be set
-// in Go only.
+// above it. It is a string, bool, int, int64, float64, time.Duration, a list of strings, or an
+// object: a struct of the same package, or a pointer to one. A driver.Secret is a string that no
+// message may show. A field with the tag json:"-" can be set in Go only.
 //
-// What a field may be stands in directives at the end of its comment, which godoc does not
-// show:
+// The tag lockstep:"connection" marks what a URL names or leaves out: it has its default before
+// the URL is read, whatever the program said. The tag lockstep:"none" is for a number or duration
+// of which a zero is allowed, but is not what a field is that is left out: in Go it is the
+// least value of the type that means none.
+//
+// What a field may be stands in directives above its comment, with an empty line between, or
+// in it. godoc shows neither, but leaves an empty line where they are in the comment.
 //
 //	//lockgen:default 10s           what a field is that is left out; also of a list: a, b
-//	//lockgen:initial -1            the same, where the zero value has a meaning of its own in Go: only
-//	                                a source that begins the struct gets it, and Reset
 //	//lockgen:min 500ms             the least that is allowed
 //	//lockgen:max MaxValidity       the most; like every value, also a constant of the package
-//	//lockgen:minlen 1              bytes of a string, items of a list
-//	//lockgen:maxlen 128
+//	//lockgen:maxlen 128            bytes of a string, items of a list
 //	//lockgen:enum auto on off      the strings that are allowed
 //	//lockgen:pattern ^[!-~]*$ -- holds a space
 //	                                a regular expression, and what is wrong with what does not match it
@@ -47,6 +49,9 @@ type Options struct {
 	Dir  string // the folder of the package
 	Type string // the name of the struct
 	Env  string // what the names of its environment variables begin with: LOCKSTEP_REDIS
+	// Methods is the type that gets the methods, of which users of Type are not to see any: a
+	// new one that is not exported, with the same fields. Empty: Type itself.
+	Methods string
 }
 
 // Output is what was generated.
@@ -78,7 +83,7 @@ func Generate(o Options) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &generator{source: s, top: t, env: o.Env, constants: constants(s.types)}
+	g := &generator{source: s, top: t, env: o.Env, constants: constants(s.types), methods: o.Methods}
 	if err := g.variables(); err != nil {
 		return nil, err
 	}

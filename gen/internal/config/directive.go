@@ -13,7 +13,9 @@ import (
 	"time"
 )
 
-var isName = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*$`)
+// isName: underscores are for names that come from elsewhere, such as the parameters of a
+// Postgres URL: target_session_attrs.
+var isName = regexp.MustCompile(`^[a-z][a-zA-Z0-9]*(_[a-z0-9]+)*$`)
 
 // directive is a line //lockgen:name args of a comment. godoc does not show it.
 type directive struct {
@@ -41,10 +43,38 @@ func directives(doc *ast.CommentGroup) (found []directive) {
 	return found
 }
 
+// directivesOf are those of a field: in its comment, or above it, with an empty line between.
+// There, godoc leaves no empty line in their place.
+func (r *reader) directivesOf(node *ast.Field) []directive {
+	top := node.Pos()
+	if node.Doc != nil {
+		top = node.Doc.Pos()
+	}
+	line, file := r.fset.Position(top).Line, r.fset.Position(top).Filename
+	for _, f := range r.files {
+		if r.fset.Position(f.Package).Filename != file {
+			continue
+		}
+		attached := map[*ast.CommentGroup]bool{nil: true} // to another field
+		ast.Inspect(f, func(n ast.Node) bool {
+			if field, ok := n.(*ast.Field); ok {
+				attached[field.Doc] = true
+			}
+			return true
+		})
+		for _, group := range f.Comments {
+			if r.fset.Position(group.End()).Line == line-2 && !attached[group] && len(directives(group)) == len(group.List) {
+				return append(directives(group), directives(node.Doc)...)
+			}
+		}
+	}
+	return directives(node.Doc)
+}
+
 // constrain reads the directives of one field.
 func (r *reader) constrain(within string, f *field) error {
 	seen := map[string]bool{}
-	for _, d := range directives(f.node.Doc) {
+	for _, d := range r.directivesOf(f.node) {
 		fail := func(format string, args ...any) error {
 			return r.errorf(d.node, "%s.%s: lockgen:%s: %s", within, f.goName, d.name, fmt.Sprintf(format, args...))
 		}
@@ -60,16 +90,9 @@ func (r *reader) constrain(within string, f *field) error {
 		}
 		var err error
 		switch d.name {
-		case "default", "initial":
-			if f.kind == kindBool || f.kind == kindObject || f.pointer {
+		case "default":
+			if f.kind == kindBool || f.kind == kindObject {
 				return fail("a %s has none: in Go, what is left out cannot be told from the zero value", f.goType)
-			}
-			if d.name == "initial" {
-				if !f.numeric() {
-					return fail("it is for numbers and durations")
-				}
-				f.initial, err = r.value(f, d.args)
-				break
 			}
 			if f.list {
 				for _, item := range strings.Split(d.args, ",") {
@@ -92,19 +115,15 @@ func (r *reader) constrain(within string, f *field) error {
 			} else {
 				f.max = v
 			}
-		case "minlen", "maxlen":
-			if f.kind != kindString && !f.list {
+		case "maxlen":
+			if f.kind != kindString {
 				return fail("it is for strings and lists, not for a %s", f.goType)
 			}
 			v, bad := r.constant(f.node.Pos(), d.args, constant.Int)
 			if err = bad; err == nil && constant.Sign(v.c) < 0 {
 				return fail("%s is negative", v.text)
 			}
-			if d.name == "minlen" {
-				f.minLen = v
-			} else {
-				f.maxLen = v
-			}
+			f.maxLen = v
 		case "enum":
 			if f.kind != kindString {
 				return fail("it is for strings, not for a %s", f.goType)
@@ -135,14 +154,14 @@ func (r *reader) constrain(within string, f *field) error {
 			if d.args != "" {
 				return fail("it has no value")
 			}
-			if f.kind != kindString && !f.list || f.pointer {
+			if f.kind != kindString {
 				return fail("it is for strings and lists, not for a %s", f.goType)
 			}
 			f.required = true
 		case "together", "requires", "atmost", "check":
 			return fail("it stands above the struct")
 		default:
-			return fail("there is no such directive (there are: default, initial, min, max, minlen, maxlen, enum, pattern, not, required; above a struct: together, requires, atmost, check)")
+			return fail("there is no such directive (there are: default, min, max, maxlen, enum, pattern, not, required; above a struct: together, requires, atmost, check)")
 		}
 		if err != nil {
 			return fail("%s: %v", d.args, err)
@@ -160,17 +179,13 @@ func (r *reader) contradictions(within string, f *field) error {
 	switch {
 	case f.min != nil && f.max != nil && above(f.min, f.max):
 		return fail("min %s is above max %s", f.min.text, f.max.text)
-	case f.minLen != nil && f.maxLen != nil && above(f.minLen, f.maxLen):
-		return fail("minlen %s is above maxlen %s", f.minLen.text, f.maxLen.text)
-	case f.def != nil && f.initial != nil:
-		return fail("it has both a default and an initial value")
 	case f.required && (f.def != nil || f.list0 != nil):
 		return fail("it is required, so its default is never used")
-	case f.secret && (f.def != nil || f.list0 != nil || f.initial != nil):
+	case f.secret && (f.def != nil || f.list0 != nil):
 		return fail("a secret has no default")
 	}
 	f.filled = f.required || f.def != nil && f.kind == kindString && !f.list || f.list0 != nil
-	if f.goOnly() || f.pointer || f.kind == kindObject || f.kind == kindBool {
+	if f.goOnly() || f.kind == kindObject || f.kind == kindBool {
 		return nil
 	}
 	if f.numeric() {
@@ -178,15 +193,15 @@ func (r *reader) contradictions(within string, f *field) error {
 		if f.kind == kindDuration {
 			zero.text = "0s"
 		}
-		for _, v := range []*value{f.def, f.initial} {
-			if v == nil {
-				continue
-			}
-			if why := f.outside(v); why != "" {
-				return fail("its default %s %s", v.text, why)
+		if f.def != nil {
+			if why := f.outside(f.def); why != "" {
+				return fail("its default %s %s", f.def.text, why)
 			}
 		}
 		switch {
+		case f.none && f.outside(zero) != "":
+			return fail(`lockstep:"none" is for a zero that is allowed, but %s %s`, zero.text, f.outside(zero))
+		case f.none:
 		case f.def == nil:
 			if why := f.outside(zero); why != "" {
 				return fail("it has no default, and left out it is %s, which %s", zero.text, why)
@@ -194,7 +209,7 @@ func (r *reader) contradictions(within string, f *field) error {
 		case constant.Sign(f.def.c) == 0:
 			return fail("its default is the zero value, which needs no directive")
 		case f.outside(zero) == "":
-			return fail("%s is allowed, but in Go it cannot be told from a field that is left out, whose default is %s; give a min or max that excludes it, or use lockgen:initial", zero.text, f.def.text)
+			return fail("%s is allowed, but in Go it cannot be told from a field that is left out, whose default is %s; give a min or max that excludes it, or the tag lockstep:\"none\"", zero.text, f.def.text)
 		}
 		return nil
 	}
@@ -209,9 +224,6 @@ func (r *reader) contradictions(within string, f *field) error {
 	}
 	if !f.filled && !f.list && f.refuses("") != "" {
 		return fail(`it has no default, and left out it is "", which %s; give it a default or lockgen:required`, f.refuses(""))
-	}
-	if !f.filled && f.list && f.minLen != nil && constant.Sign(f.minLen.c) > 0 {
-		return fail("it has no default, and left out it is an empty list, but minlen is %s; give it a default or lockgen:required", f.minLen.text)
 	}
 	return nil
 }
@@ -235,8 +247,6 @@ func (f *field) refuses(s string) string {
 	switch {
 	case len(f.enum) > 0 && !slices.ContainsFunc(f.enum, func(v *value) bool { return v.text == s }):
 		return "is not one of " + join(f.enum)
-	case !f.list && f.minLen != nil && above(f.minLen, n):
-		return "is shorter than minlen " + f.minLen.text
 	case !f.list && f.maxLen != nil && above(n, f.maxLen):
 		return "is longer than maxlen " + f.maxLen.text
 	}
@@ -290,16 +300,12 @@ func (r *reader) value(f *field, text string) (*value, error) {
 		return v, nil
 	case kindFloat:
 		return r.constant(f.node.Pos(), text, constant.Float)
-	case kindInt, kindUint:
+	case kindInt:
 		v, err := r.constant(f.node.Pos(), text, constant.Int)
 		if err != nil {
 			return nil, err
 		}
-		if f.kind == kindInt {
-			if n, exact := constant.Int64Val(v.c); !exact || n>>(f.bits-1) != 0 && n>>(f.bits-1) != -1 {
-				return nil, fmt.Errorf("a %s cannot hold it", f.goType)
-			}
-		} else if n, exact := constant.Uint64Val(v.c); !exact || f.bits < 64 && n>>f.bits != 0 {
+		if _, exact := constant.Int64Val(v.c); !exact {
 			return nil, fmt.Errorf("a %s cannot hold it", f.goType)
 		}
 		return v, nil
@@ -418,11 +424,11 @@ func (r *reader) relate(t *structure, spec *ast.TypeSpec, doc *ast.CommentGroup)
 				}
 				rel.fields = append(rel.fields, f)
 			}
-			if a, b := rel.fields[0], rel.fields[1]; d.name == "atmost" && (!a.numeric() || a.pointer || b.pointer || a.goType != b.goType) {
+			if a, b := rel.fields[0], rel.fields[1]; d.name == "atmost" && (!a.numeric() || a.goType != b.goType) {
 				return fail("%s and %s are not two numbers of one type", a.goName, b.goName)
 			}
 			t.rules = append(t.rules, rel)
-		case "default", "initial", "min", "max", "minlen", "maxlen", "enum", "pattern", "not", "required":
+		case "default", "min", "max", "maxlen", "enum", "pattern", "not", "required":
 			return fail("it stands above a field")
 		default:
 			return fail("there is no such directive (there are: together, requires, atmost, check)")

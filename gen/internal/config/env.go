@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/constant"
 	"go/types"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ type generator struct {
 	*source
 	top       *structure
 	env       string
+	methods   string            // see Options
 	constants map[string]string // values of exported constants, for comments that speak of them
 }
 
@@ -39,6 +41,9 @@ func (g *generator) variable(path string) string {
 	}
 	return b.String()
 }
+
+// variable says whether f has one: an object that may be left out is switched by its own.
+func (f *field) variable() bool { return f.kind != kindObject || f.inner() && f.pointer }
 
 // each calls visit for every field that a source can give, with its path.
 func each(t *structure, path string, visit func(path string, f *field) error) error {
@@ -71,7 +76,7 @@ func (g *generator) variables() error {
 		}
 	}
 	return each(g.top, "", func(path string, f *field) error {
-		if f.kind == kindObject {
+		if !f.variable() {
 			return nil
 		}
 		name := g.variable(path)
@@ -89,12 +94,16 @@ func (g *generator) variables() error {
 	})
 }
 
-// constants are the values of the exported constants that a comment may speak of.
+// constants are the values of the exported constants that a comment may speak of. The least
+// value of a type has none: it is a mark, as that of the tag lockstep:"none", and no number.
 func constants(p *types.Package) map[string]string {
 	values := map[string]string{}
 	for _, name := range p.Scope().Names() {
 		c, ok := p.Scope().Lookup(name).(*types.Const)
 		if !ok || !c.Exported() || c.Val().Kind() == constant.Unknown {
+			continue
+		}
+		if n, exact := constant.Int64Val(constant.ToInt(c.Val())); exact && n == math.MinInt64 {
 			continue
 		}
 		switch t := types.Unalias(c.Type()).(type) {
@@ -121,13 +130,8 @@ func (f *field) lengths() string {
 	if f.list {
 		unit = "items"
 	}
-	switch least, most := f.minLen, f.maxLen; {
-	case least != nil && most != nil:
-		return fmt.Sprintf("%s to %s %s", least.text, most.text, unit)
-	case least != nil:
-		return fmt.Sprintf("at least %s %s", least.text, unit)
-	case most != nil:
-		return fmt.Sprintf("at most %s %s", most.text, unit)
+	if f.maxLen != nil {
+		return fmt.Sprintf("at most %s %s", f.maxLen.text, unit)
 	}
 	return ""
 }

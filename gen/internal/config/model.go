@@ -14,12 +14,11 @@ import (
 
 // structure is one struct of a configuration.
 type structure struct {
-	name    string
-	doc     string
-	fields  []*field
-	rules   []rule   // between its fields, in the order of the source
-	checks  []string // methods written by hand
-	initial bool     // a field has a value of its own in a struct that a source makes
+	name   string
+	doc    string
+	fields []*field
+	rules  []rule   // between its fields, in the order of the source
+	checks []string // methods written by hand
 }
 
 // field is one field of a structure.
@@ -29,19 +28,21 @@ type field struct {
 	doc          string
 	see          string // the Go name of the field whose comment is about this one too
 	goType       string // as the source writes it
-	secret       bool
+	secret       bool   // its type is driver.Secret
+	none         bool   // in Go, the least value of its type is what a zero is in a source
+	least        string // that value, of an integer or a duration
+	connection   bool   // a URL names it, or leaves it out
 
 	kind    kind
-	bits    int // of a number
 	list    bool
-	pointer bool
+	pointer bool       // to an object
 	named   bool       // its type has a name of its own, such as type Mode string
 	of      *structure // of kind object; nil for any
 
-	def, initial     *value // one of them at most
+	def              *value
 	list0            []*value
 	min, max         *value
-	minLen, maxLen   *value
+	maxLen           *value
 	enum             []*value
 	patterns         []pattern
 	required, filled bool // filled: the empty string or list is refused
@@ -54,7 +55,6 @@ const (
 	kindString
 	kindBool
 	kindInt
-	kindUint
 	kindFloat
 	kindDuration
 	kindObject
@@ -88,17 +88,6 @@ func (t *structure) fills() bool {
 	return slices.ContainsFunc(t.fields, func(f *field) bool {
 		return f.def != nil || f.list0 != nil || f.inner() && f.of.fills()
 	})
-}
-
-// begins says whether t has a value of its own where a source makes it: Reset gives it.
-func (t *structure) begins() bool {
-	return slices.ContainsFunc(t.fields, func(f *field) bool {
-		return f.def != nil || f.list0 != nil || f.initial != nil || f.inner() && !f.pointer && f.of.begins()
-	})
-}
-
-func (t *structure) hasSecrets() bool {
-	return slices.ContainsFunc(t.fields, func(f *field) bool { return f.secret || f.inner() && f.of.hasSecrets() })
 }
 
 // all are t and the structures within it, each once, t first.
@@ -145,7 +134,7 @@ func (r *reader) structure(name string, within []string) (*structure, error) {
 		}
 		for _, id := range node.Names {
 			if !id.IsExported() {
-				if d := directives(node.Doc); len(d) > 0 {
+				if d := r.directivesOf(node); len(d) > 0 {
 					return nil, r.errorf(d[0].node, "%s is not exported; lockgen:%s has no effect", id.Name, d[0].name)
 				}
 				continue
@@ -170,7 +159,6 @@ func (r *reader) structure(name string, within []string) (*structure, error) {
 			if err := r.constrain(name, f); err != nil {
 				return nil, err
 			}
-			t.initial = t.initial || f.initial != nil
 		}
 	}
 	if !slices.ContainsFunc(t.fields, func(f *field) bool { return !f.goOnly() }) {
@@ -205,24 +193,30 @@ func (r *reader) field(within, goName string, node *ast.Field) (*field, error) {
 	case name == "":
 		return nil, r.errorf(node, `%s.%s has no json name; give it one, or json:"-" for a field that is set in Go only`, within, goName)
 	case name != "-" && !isName.MatchString(name):
-		return nil, r.errorf(node.Tag, "the json name %q is not made of letters and digits, beginning with a small letter", name)
+		return nil, r.errorf(node.Tag, "the json name %q is not made of letters, digits and single underscores, beginning with a small letter", name)
 	case name != "-":
 		f.name = name
 	}
-	switch s := tag.Get("lockstep"); s {
-	case "", "secret":
-		f.secret = s != ""
-	default:
-		return nil, r.errorf(node.Tag, `the tag lockstep:%q is unknown; there is lockstep:"secret"`, s)
+	for _, word := range strings.FieldsFunc(tag.Get("lockstep"), func(r rune) bool { return r == ',' }) {
+		switch word {
+		case "none":
+			f.none = true
+		case "connection":
+			f.connection = true
+		case "secret":
+			return nil, r.errorf(node.Tag, `the tag lockstep:"secret" is not enough: every print, also in another's package, would have to know it; make the field a driver.Secret`)
+		default:
+			return nil, r.errorf(node.Tag, `the tag lockstep:%q is unknown; there are "none" and "connection"`, word)
+		}
 	}
-	if d := directives(node.Doc); f.goOnly() && len(d) > 0 {
+	if d := r.directivesOf(node); f.goOnly() && len(d) > 0 {
 		return nil, r.errorf(d[0].node, "%s is set in Go only; lockgen:%s has no effect", goName, d[0].name)
 	}
 	return f, nil
 }
 
 // typed sets the kind of f.
-func (r *reader) typed(f *field, within []string) error {
+func (r *reader) typed(f *field, within []string) (err error) {
 	if f.goOnly() {
 		return nil
 	}
@@ -235,39 +229,47 @@ func (r *reader) typed(f *field, within []string) error {
 		}
 		return err
 	}
+	defer func() {
+		if err == nil && f.none && (f.kind != kindInt && f.kind != kindDuration || f.list || f.pointer) {
+			err = r.errorf(f.node.Type, `field %s: the tag lockstep:"none" is for integers and durations, not for a %s`, f.goName, f.goType)
+		}
+	}()
 	t := r.info.TypeOf(f.node.Type)
 	if t == nil {
 		return bad()
 	}
-	if s, ok := types.Unalias(t).(*types.Slice); ok {
-		f.list, t = true, s.Elem()
+	if f.secret = r.isSecret(f, t); f.secret {
+		f.kind = kindString
+		return nil
 	}
-	if p, ok := types.Unalias(t).(*types.Pointer); ok {
-		if f.list {
-			return bad()
-		}
-		f.pointer, t = true, p.Elem()
+	switch u := types.Unalias(t).(type) {
+	case *types.Slice:
+		f.list, t = true, u.Elem()
+	case *types.Pointer:
+		f.pointer, t = true, u.Elem()
 	}
 	t = types.Unalias(t)
 	named, _ := t.(*types.Named)
 	f.named = named != nil
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
-		f.bits = int(sizes.Sizeof(u)) * 8
 		switch {
+		case f.pointer:
+			return bad()
 		case named != nil && named.String() == "time.Duration":
-			f.kind, f.named = kindDuration, false
+			f.kind, f.named, f.least = kindDuration, false, "math.MinInt64"
 		case u.Info()&types.IsString != 0:
 			f.kind = kindString
-		case u.Info()&types.IsBoolean != 0:
+		case u.Kind() == types.Bool:
 			f.kind = kindBool
-		case u.Info()&types.IsUnsigned != 0 && u.Kind() != types.Uintptr:
-			f.kind = kindUint
-		case u.Info()&types.IsInteger != 0 && u.Kind() != types.Uintptr:
-			f.kind = kindInt
-		case u.Info()&types.IsFloat != 0:
+		case u.Kind() == types.Int:
+			f.kind, f.least = kindInt, "math.MinInt"
+		case u.Kind() == types.Int64:
+			f.kind, f.least = kindInt, "math.MinInt64"
+		case u.Kind() == types.Float64:
 			f.kind = kindFloat
-		default:
+		}
+		if f.kind == 0 || f.list && f.kind != kindString {
 			return bad()
 		}
 	case *types.Interface:
@@ -283,12 +285,8 @@ func (r *reader) typed(f *field, within []string) error {
 			return r.errorf(f.node.Type, "field %s: %s contains itself", f.goName, named.Obj().Name())
 		}
 		f.kind = kindObject
-		var err error
 		if f.of, err = r.structure(named.Obj().Name(), within); err != nil {
 			return err
-		}
-		if f.of.initial && !f.pointer {
-			return r.errorf(f.node.Type, "field %s: %s has lockgen:initial, which needs a pointer to it here", f.goName, f.of.name)
 		}
 	default:
 		return bad()
@@ -296,7 +294,14 @@ func (r *reader) typed(f *field, within []string) error {
 	return nil
 }
 
-var sizes = types.SizesFor("gc", "amd64")
+// isSecret also knows driver.Secret by its words: in a new module, whose requirements are not
+// there yet, it has no type.
+func (r *reader) isSecret(f *field, t types.Type) bool {
+	if named, ok := types.Unalias(t).(*types.Named); ok {
+		return named.String() == driverPath+".Secret"
+	}
+	return f.goType == "driver.Secret"
+}
 
 func sameLine(a, b string) bool {
 	cut := func(s string) string { return s[:max(0, strings.LastIndexByte(s, ':'))] }

@@ -3,10 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
-	"go/constant"
 	"go/doc/comment"
-	"math"
-	"strconv"
 	"strings"
 )
 
@@ -107,7 +104,13 @@ func (g *generator) fieldSchema(t *structure, f *field) object {
 		}
 	}
 	if f.inner() {
-		return g.structSchema(f.of, f.goName, doc)
+		o := g.structSchema(f.of, f.goName, doc)
+		for i := range o {
+			if o[i].name == "type" && f.pointer { // false switches it off
+				o[i].value = []string{"object", "boolean"}
+			}
+		}
+		return o
 	}
 	if f.kind == kindDuration && f.limits() != "" {
 		doc += "\n\n" + capital(f.limits()) + "."
@@ -129,10 +132,8 @@ func (g *generator) fieldSchema(t *structure, f *field) object {
 		o.add("items", f.valueSchema())
 		return o
 	}
-	for _, v := range []*value{f.def, f.initial} {
-		if v != nil {
-			o.add("default", f.jsonValue(v))
-		}
+	if f.def != nil {
+		o.add("default", f.jsonValue(f.def))
 	}
 	return append(o, f.valueSchema()...)
 }
@@ -146,17 +147,10 @@ func plain(doc string) string {
 	return strings.TrimSpace(string(print.Text(p.Parse(doc))))
 }
 
-// addLengths is for strings and lists. A character has up to four bytes: what the schema
-// refuses is never allowed, but some that it takes is too short or too long in bytes.
+// addLengths is for strings and lists. Of a string the schema counts characters, so that it takes
+// some that are too long in bytes.
 func addLengths(o *object, f *field, of string) {
-	switch {
-	case f.minLen != nil:
-		least, _ := constant.Int64Val(f.minLen.c)
-		if !f.list {
-			least = (least + 3) / 4
-		}
-		o.add("min"+of, least)
-	case f.filled && (f.list || len(f.enum) == 0):
+	if f.filled && (f.list || len(f.enum) == 0) {
 		o.add("min"+of, 1)
 	}
 	if f.maxLen != nil {
@@ -213,7 +207,7 @@ func (f *field) valueSchema() (o object) {
 	case kindFloat:
 		o.add("type", "number")
 		f.addRange(&o)
-	case kindInt, kindUint:
+	case kindInt:
 		o.add("type", "integer")
 		f.addRange(&o)
 	}
@@ -227,28 +221,12 @@ func (p pattern) schema() object {
 	return object{{"pattern", p.expr}}
 }
 
-// addRange also says what the type can hold, where that is less than 64 bits.
 func (f *field) addRange(o *object) {
-	least, most := "", ""
-	switch {
-	case f.kind == kindInt && f.bits < 64:
-		least, most = strconv.FormatInt(-1<<(f.bits-1), 10), strconv.FormatInt(1<<(f.bits-1)-1, 10)
-	case f.kind == kindUint && f.bits < 64:
-		least, most = "0", strconv.FormatUint(math.MaxUint64>>(64-f.bits), 10)
-	case f.kind == kindUint:
-		least = "0"
-	}
 	if f.min != nil {
-		least = f.min.text
+		o.add("minimum", json.Number(f.min.text))
 	}
 	if f.max != nil {
-		most = f.max.text
-	}
-	if least != "" {
-		o.add("minimum", json.Number(least))
-	}
-	if most != "" {
-		o.add("maximum", json.Number(most))
+		o.add("maximum", json.Number(f.max.text))
 	}
 }
 
@@ -274,7 +252,7 @@ func present(f *field) object {
 	var is object
 	switch {
 	case f.pointer:
-		is = object{}
+		is = object{{"not", object{{"const", false}}}}
 	case f.list:
 		is = object{{"minItems", 1}}
 	case f.kind == kindString:

@@ -38,7 +38,7 @@ func (g *generator) rows(b *strings.Builder, t *structure, path, goPath string) 
 			typ += ", secret"
 		}
 		variable, def, allowed := "", "", g.allowed(name, f)
-		if f.kind != kindObject {
+		if f.variable() {
 			variable = "`" + g.variable(name) + "`"
 		}
 		if d := f.defaultText(); d != "" {
@@ -68,7 +68,7 @@ func row(b *strings.Builder, cells ...string) {
 // typeName names a type as a reader of a configuration file would.
 func (f *field) typeName() string {
 	name := map[kind]string{
-		kindString: "string", kindBool: "boolean", kindInt: "integer", kindUint: "integer",
+		kindString: "string", kindBool: "boolean", kindInt: "integer",
 		kindFloat: "number", kindDuration: "duration", kindObject: "object",
 	}[f.kind]
 	if f.list {

@@ -12,9 +12,8 @@ func Markers(mark string) (begin, end string) {
 }
 
 // Replace returns doc with text, whole lines, between the markers of mark. Each marker
-// stands alone on its line. changed is the first line of doc, counted from 1, that
-// differs from the result; 0 if nothing does.
-func Replace(doc, mark, text string) (result string, changed int, err error) {
+// stands alone on its line.
+func Replace(doc, mark, text string) (string, error) {
 	begin, end := Markers(mark)
 	lines := strings.SplitAfter(doc, "\n")
 	from, to := -1, -1
@@ -22,7 +21,7 @@ func Replace(doc, mark, text string) (result string, changed int, err error) {
 		switch strings.TrimSpace(line) {
 		case begin:
 			if from >= 0 {
-				return "", 0, fmt.Errorf("line %d: the marker %s is there twice, first in line %d", i+1, begin, from+1)
+				return "", fmt.Errorf("line %d: the marker %s is there twice, first in line %d", i+1, begin, from+1)
 			}
 			from = i
 		case end:
@@ -31,23 +30,15 @@ func Replace(doc, mark, text string) (result string, changed int, err error) {
 			}
 		default:
 			if from >= 0 && to < 0 && strings.HasPrefix(strings.TrimSpace(line), "<!-- lockgen:") {
-				return "", 0, fmt.Errorf("line %d: another marker stands before the %s of line %d's %s", i+1, end, from+1, begin)
+				return "", fmt.Errorf("line %d: another marker stands before the %s of line %d's %s", i+1, end, from+1, begin)
 			}
 		}
 	}
 	switch {
 	case from < 0:
-		return "", 0, fmt.Errorf("the marker %s is missing; write it and %s, each on a line of its own, where the text shall stand", begin, end)
+		return "", fmt.Errorf("the marker %s is missing; write it and %s, each on a line of its own, where the text shall stand", begin, end)
 	case to < 0:
-		return "", 0, fmt.Errorf("line %d: the marker %s has no %s after it", from+1, begin, end)
+		return "", fmt.Errorf("line %d: the marker %s has no %s after it", from+1, begin, end)
 	}
-	old, now := lines[from+1:to], strings.SplitAfter(strings.TrimSuffix(text, "\n")+"\n", "\n")
-	now = now[:len(now)-1]
-	for i := range max(len(old), len(now)) {
-		if i >= len(old) || i >= len(now) || old[i] != now[i] {
-			changed = from + 2 + i
-			break
-		}
-	}
-	return strings.Join(lines[:from+1], "") + strings.Join(now, "") + strings.Join(lines[to:], ""), changed, nil
+	return strings.Join(lines[:from+1], "") + strings.TrimSuffix(text, "\n") + "\n" + strings.Join(lines[to:], ""), nil
 }

@@ -4,10 +4,8 @@ package sample
 
 import (
 	"fmt"
-	"log/slog"
+	"math"
 	"regexp"
-	"strings"
-	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -17,12 +15,11 @@ var _ driver.Config = (*Config)(nil)
 // SetDefaults gives each field that is zero its default, and so within the objects that are
 // there.
 //
-//	name       it's "me"
-//	kind       a
-//	waits      1s, 2m, 1m30s
-//	most       1h30m
-//	rate       0.25
-//	pool.size  8
+//	name                it's "me"
+//	kind                a
+//	rate                0.25
+//	pool.size           8
+//	tls.retry.attempts  -1
 func (c *Config) SetDefaults() {
 	if c.Name == "" {
 		c.Name = "it's \"me\""
@@ -30,16 +27,15 @@ func (c *Config) SetDefaults() {
 	if c.Kind == "" {
 		c.Kind = KindA
 	}
-	if len(c.Waits) == 0 {
-		c.Waits = []time.Duration{time.Second, 2 * time.Minute, 90 * time.Second}
-	}
-	if c.Most == 0 {
-		c.Most = 90 * time.Minute
-	}
 	if c.Rate == 0 {
 		c.Rate = 0.25
 	}
 	c.Pool.setDefaults()
+	if c.TLS != nil {
+		own := *c.TLS
+		own.setDefaults()
+		c.TLS = &own
+	}
 }
 
 func (c *Pool) setDefaults() {
@@ -48,20 +44,17 @@ func (c *Pool) setDefaults() {
 	}
 }
 
-// Reset makes c what it is where a source begins it, before that source's own values:
-//
-//	size  8
-func (c *Pool) Reset() {
-	*c = Pool{}
-	c.setDefaults()
+func (c *TLS) setDefaults() {
+	if c.Retry != nil {
+		own := *c.Retry
+		own.setDefaults()
+		c.Retry = &own
+	}
 }
 
-// Reset makes c what it is where a source begins it, before that source's own values:
-//
-//	attempts  -1
-func (c *Retry) Reset() {
-	*c = Retry{
-		Attempts: Forever,
+func (c *Retry) setDefaults() {
+	if c.Attempts == 0 {
+		c.Attempts = Forever
 	}
 }
 
@@ -69,58 +62,46 @@ func (c *Retry) Reset() {
 // default after SetDefaults. The error is a [driver.FieldError] of the first value that is not
 // allowed.
 //
-//	name                2 to 64 bytes
-//	user                with password
-//	password            with user
-//	mode                fast, slow; with user
+//	name                at most 64 bytes
 //	kind                a, b
 //	hosts               not empty; at most 3 items
-//	least               at least 0s; not above most
-//	most                1ns to 24h
 //	count               at most 1099511627776
-//	level               at least -3
 //	rate                0.125 to 0.5
 //	pool.size           at least 1
 //	tls.key             at most 8 bytes
 //	tls.retry.attempts  at least -1
 func (c Config) Validate() error { return c.validate("") }
 
-var patternConfigName3 = regexp.MustCompile(`^[^{}%]*$`)
+var patternConfigName = regexp.MustCompile(`^[^{}%]*$`)
 
 var patternConfigHosts = regexp.MustCompile(`^[a-z]+$`)
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Config) validate(in string) error {
+func (c *Config) validateName(in string) error {
 	if len(c.Name) == 0 {
 		return &driver.FieldError{Field: in + "name", Problem: "it is empty; leave it out for it's \"me\""}
-	}
-	if n := len(c.Name); n < 2 {
-		return driver.Invalid(in+"name", "it has %d bytes; at least 2 are needed", n)
 	}
 	if n := len(c.Name); n > MaxName {
 		return driver.Invalid(in+"name", "it has %d bytes; at most 64 are allowed", n)
 	}
-	if strings.Contains(c.Name, `:`) {
-		return driver.Invalid(in+"name", "%v holds a colon", c.Name)
-	}
-	if strings.HasPrefix(c.Name, `token`) {
-		return driver.Invalid(in+"name", "%v begins with token", c.Name)
-	}
-	if !patternConfigName3.MatchString(c.Name) {
+	if !patternConfigName.MatchString(c.Name) {
 		return driver.Invalid(in+"name", "%v holds a brace or 100%%", c.Name)
 	}
-	if c.Mode != nil {
-		switch *c.Mode {
-		case Fast, "slow":
-		default:
-			return driver.Invalid(in+"mode", "%v is not one of fast, slow", string(*c.Mode))
-		}
+	if problem := driver.Unprintable(c.Name); problem != "" {
+		return &driver.FieldError{Field: in + "name", Problem: problem}
 	}
+	return nil
+}
+
+func (c *Config) validateKind(in string) error {
 	switch c.Kind {
 	case KindA, KindB:
 	default:
 		return driver.Invalid(in+"kind", "%v is not one of a, b", string(c.Kind))
 	}
+	return nil
+}
+
+func (c *Config) validateHosts(in string) error {
 	if len(c.Hosts) == 0 {
 		return &driver.FieldError{Field: in + "hosts", Problem: "it is empty, but it is needed"}
 	}
@@ -131,44 +112,49 @@ func (c *Config) validate(in string) error {
 		if !patternConfigHosts.MatchString(item) {
 			return driver.Invalid(fmt.Sprintf("%shosts[%d]", in, i), "%v is no host", item)
 		}
+		if problem := driver.Unprintable(item); problem != "" {
+			return &driver.FieldError{Field: fmt.Sprintf("%shosts[%d]", in, i), Problem: problem}
+		}
 	}
-	if len(c.Waits) == 0 {
-		return &driver.FieldError{Field: in + "waits", Problem: "it is empty; leave it out for 1s, 2m, 1m30s"}
-	}
-	if c.Least < 0 {
-		return driver.Invalid(in+"least", "%v is below 0s", c.Least)
-	}
-	if c.Most < 1 || c.Most > MaxWait {
-		return driver.Invalid(in+"most", "%v is not between 1ns and 24h", c.Most)
-	}
+	return nil
+}
+
+func (c *Config) validateCount(in string) error {
 	if c.Count > 1099511627776 {
 		return driver.Invalid(in+"count", "%v is above 1099511627776", c.Count)
 	}
-	if c.Level < -3 {
-		return driver.Invalid(in+"level", "%v is below -3", c.Level)
-	}
+	return nil
+}
+
+func (c *Config) validateRate(in string) error {
 	if !(c.Rate >= 0.125) || !(c.Rate <= MaxRate) {
 		return driver.Invalid(in+"rate", "%v is not between 0.125 and 0.5", c.Rate)
 	}
+	return nil
+}
+
+func (c *Config) validatePool(in string) error {
 	if err := c.Pool.validate(in + "pool."); err != nil {
 		return err
 	}
+	return nil
+}
+
+func (c *Config) validateTLS(in string) error {
 	if c.TLS != nil {
 		if err := c.TLS.validate(in + "tls."); err != nil {
 			return err
 		}
 	}
-	if c.User != "" && c.Password == "" {
-		return driver.Invalid(in+"password", "it is empty, but "+in+"user is %v; give both or neither", c.User).With(in + "user")
-	}
-	if c.Password != "" && c.User == "" {
-		return (&driver.FieldError{Field: in + "user", Problem: "it is empty, but " + in + "password is given; give both or neither"}).With(in + "password")
-	}
-	if c.Mode != nil && c.User == "" {
-		return (&driver.FieldError{Field: in + "user", Problem: "it is empty, but " + in + "mode is given"}).With(in + "mode")
-	}
-	if c.Least > c.Most {
-		return driver.Invalid(in+"least", "%v is larger than "+in+"most, %v", c.Least, c.Most).With(in + "most")
+	return nil
+}
+
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *Config) validate(in string) error {
+	for _, check := range []func(string) error{c.validateName, c.validateKind, c.validateHosts, c.validateCount, c.validateRate, c.validatePool, c.validateTLS} {
+		if err := check(in); err != nil {
+			return err
+		}
 	}
 	if err := c.checkName(); err != nil {
 		return driver.Within(in, err)
@@ -176,8 +162,7 @@ func (c *Config) validate(in string) error {
 	return nil
 }
 
-// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Pool) validate(in string) error {
+func (c *Pool) validateSize(in string) error {
 	if c.Size < 1 {
 		return driver.Invalid(in+"size", "%v is below 1", c.Size)
 	}
@@ -185,10 +170,26 @@ func (c *Pool) validate(in string) error {
 }
 
 // validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *TLS) validate(in string) error {
-	if n := len(c.Key); n > 8 {
+func (c *Pool) validate(in string) error {
+	for _, check := range []func(string) error{c.validateSize} {
+		if err := check(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *TLS) validateKey(in string) error {
+	if n := len(c.Key.Reveal()); n > 8 {
 		return driver.Invalid(in+"key", "it has %d bytes; at most 8 are allowed", n)
 	}
+	if problem := driver.Unprintable(c.Key.Reveal()); problem != "" {
+		return &driver.FieldError{Field: in + "key", Problem: problem}
+	}
+	return nil
+}
+
+func (c *TLS) validateRetry(in string) error {
 	if c.Retry != nil {
 		if err := c.Retry.validate(in + "retry."); err != nil {
 			return err
@@ -198,9 +199,28 @@ func (c *TLS) validate(in string) error {
 }
 
 // validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
-func (c *Retry) validate(in string) error {
-	if c.Attempts < Forever {
+func (c *TLS) validate(in string) error {
+	for _, check := range []func(string) error{c.validateKey, c.validateRetry} {
+		if err := check(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Retry) validateAttempts(in string) error {
+	if c.Attempts != math.MinInt && (c.Attempts < Forever) {
 		return driver.Invalid(in+"attempts", "%v is below -1", c.Attempts)
+	}
+	return nil
+}
+
+// validate is Validate for a struct that stands at the path in, which is empty or ends with a dot.
+func (c *Retry) validate(in string) error {
+	for _, check := range []func(string) error{c.validateAttempts} {
+		if err := check(in); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -208,93 +228,26 @@ func (c *Retry) validate(in string) error {
 // LoadEnv sets the fields that have a variable in env, which are
 //
 //	LOCKSTEP_SAMPLE_NAME                name
-//	LOCKSTEP_SAMPLE_USER                user
-//	LOCKSTEP_SAMPLE_PASSWORD            password
-//	LOCKSTEP_SAMPLE_MODE                mode
 //	LOCKSTEP_SAMPLE_KIND                kind
 //	LOCKSTEP_SAMPLE_HOSTS               hosts
-//	LOCKSTEP_SAMPLE_WAITS               waits
-//	LOCKSTEP_SAMPLE_LEAST               least
-//	LOCKSTEP_SAMPLE_MOST                most
-//	LOCKSTEP_SAMPLE_SMALL               small
 //	LOCKSTEP_SAMPLE_COUNT               count
-//	LOCKSTEP_SAMPLE_LEVEL               level
 //	LOCKSTEP_SAMPLE_RATE                rate
-//	LOCKSTEP_SAMPLE_FLAG                flag
-//	LOCKSTEP_SAMPLE_PIN                 pin
-//	LOCKSTEP_SAMPLE_KEYS                keys
 //	LOCKSTEP_SAMPLE_POOL_SIZE           pool.size
-//	LOCKSTEP_SAMPLE_TLS_CA_FILE         tls.caFile
+//	LOCKSTEP_SAMPLE_TLS                 tls
 //	LOCKSTEP_SAMPLE_TLS_KEY             tls.key
+//	LOCKSTEP_SAMPLE_TLS_RETRY           tls.retry
 //	LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS  tls.retry.attempts
 func (c *Config) LoadEnv(env *driver.Env) {
 	env.Set("LOCKSTEP_SAMPLE_NAME", "name", &c.Name)
-	env.Set("LOCKSTEP_SAMPLE_USER", "user", &c.User)
-	env.SetSecret("LOCKSTEP_SAMPLE_PASSWORD", "password", &c.Password)
-	env.Set("LOCKSTEP_SAMPLE_MODE", "mode", &c.Mode)
 	env.Set("LOCKSTEP_SAMPLE_KIND", "kind", &c.Kind)
 	env.Set("LOCKSTEP_SAMPLE_HOSTS", "hosts", &c.Hosts)
-	env.Set("LOCKSTEP_SAMPLE_WAITS", "waits", &c.Waits)
-	env.Set("LOCKSTEP_SAMPLE_LEAST", "least", &c.Least)
-	env.Set("LOCKSTEP_SAMPLE_MOST", "most", &c.Most)
-	env.Set("LOCKSTEP_SAMPLE_SMALL", "small", &c.Small)
 	env.Set("LOCKSTEP_SAMPLE_COUNT", "count", &c.Count)
-	env.Set("LOCKSTEP_SAMPLE_LEVEL", "level", &c.Level)
 	env.Set("LOCKSTEP_SAMPLE_RATE", "rate", &c.Rate)
-	env.Set("LOCKSTEP_SAMPLE_FLAG", "flag", &c.Flag)
-	env.SetSecret("LOCKSTEP_SAMPLE_PIN", "pin", &c.PIN)
-	env.SetSecret("LOCKSTEP_SAMPLE_KEYS", "keys", &c.Keys)
 	env.Set("LOCKSTEP_SAMPLE_POOL_SIZE", "pool.size", &c.Pool.Size)
-	if env.Has("LOCKSTEP_SAMPLE_TLS_CA_FILE", "LOCKSTEP_SAMPLE_TLS_KEY", "LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS") {
-		var own TLS
-		if c.TLS != nil {
-			own = *c.TLS
-		}
-		env.Set("LOCKSTEP_SAMPLE_TLS_CA_FILE", "tls.caFile", &own.CAFile)
-		env.SetSecret("LOCKSTEP_SAMPLE_TLS_KEY", "tls.key", &own.Key)
-		if env.Has("LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS") {
-			var own2 Retry
-			own2.Reset()
-			if own.Retry != nil {
-				own2 = *own.Retry
-			}
-			env.Set("LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS", "tls.retry.attempts", &own2.Attempts)
-			own.Retry = &own2
-		}
-		c.TLS = &own
-	}
-}
-
-// Format implements fmt.Formatter: secrets are masked whatever the verb.
-func (c Config) Format(f fmt.State, verb rune) {
-	type plain Config // without this method
-	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c.masked()))
-}
-
-// LogValue implements slog.LogValuer, with secrets masked.
-func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
-
-func (c Config) masked() Config {
-	if c.Password != "" {
-		c.Password = "***"
-	}
-	c.PIN = 0
-	c.Keys = nil
-	return c
-}
-
-// Format implements fmt.Formatter: secrets are masked whatever the verb.
-func (c TLS) Format(f fmt.State, verb rune) {
-	type plain TLS // without this method
-	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c.masked()))
-}
-
-// LogValue implements slog.LogValuer, with secrets masked.
-func (c TLS) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
-
-func (c TLS) masked() TLS {
-	if c.Key != "" {
-		c.Key = "***"
-	}
-	return c
+	driver.Object(env, "LOCKSTEP_SAMPLE_TLS", "tls", []string{"LOCKSTEP_SAMPLE_TLS_KEY", "LOCKSTEP_SAMPLE_TLS_RETRY", "LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS"}, &c.TLS, (*TLS).setDefaults, func(own *TLS) {
+		env.Set("LOCKSTEP_SAMPLE_TLS_KEY", "tls.key", &own.Key)
+		driver.Object(env, "LOCKSTEP_SAMPLE_TLS_RETRY", "tls.retry", []string{"LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS"}, &own.Retry, (*Retry).setDefaults, func(own *Retry) {
+			env.SetNone("LOCKSTEP_SAMPLE_TLS_RETRY_ATTEMPTS", "tls.retry.attempts", &own.Attempts)
+		})
+	})
 }

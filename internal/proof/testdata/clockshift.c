@@ -1,25 +1,35 @@
-/* Preloaded into a program (LD_PRELOAD), it sets that program's clock CLOCKSHIFT_SECONDS ahead: the time of
- * day only, for the monotonic clocks are everybody's own already.
+/* Preloaded into a program (LD_PRELOAD), it sets that program's clock ahead by as many seconds as stand, as
+ * one long, in the file CLOCKSHIFT_FILE, which may change at any time: the time of day only, for the
+ * monotonic clocks are everybody's own already.
  *
  * It calls the kernel itself instead of looking for the libc's functions, so that it needs nothing of one libc
  * rather than another. That is for 64-bit machines, where the kernel's structures are the program's. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-static long shift(void) {
-	static volatile long by;
-	static volatile int known;
-	if (!known) {
-		const char *text = getenv("CLOCKSHIFT_SECONDS");
-		by = text ? atol(text) : 0;
-		known = 1;
+static volatile long *by;
+
+/* Before main, and with it before any thread. */
+__attribute__((constructor)) static void map(void) {
+	const char *file = getenv("CLOCKSHIFT_FILE");
+	int fd = file ? open(file, O_RDONLY) : -1;
+	if (fd < 0) {
+		return;
 	}
-	return by;
+	void *at = mmap(NULL, sizeof *by, PROT_READ, MAP_SHARED, fd, 0);
+	if (at != MAP_FAILED) {
+		by = at;
+	}
+	close(fd);
 }
+
+static long shift(void) { return by ? *by : 0; }
 
 int clock_gettime(clockid_t clock, struct timespec *ts) {
 	int result = syscall(SYS_clock_gettime, clock, ts);

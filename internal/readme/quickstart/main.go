@@ -1,4 +1,4 @@
-// Command quickstart is the program of the README.
+// Command quickstart is the program of docs/guide.md.
 package main
 
 import (
@@ -47,8 +47,7 @@ func run(ctx context.Context) error {
 	}
 
 	// Without one it is a session: held until it is unlocked, which Do does by itself.
-	return l.Do(ctx, "nightly-report", func(ctx context.Context) error {
-		hold, _ := locker.FromContext(ctx)
+	return l.Do(ctx, "nightly-report", func(ctx context.Context, hold *locker.Lease) error {
 		fmt.Println("holding", hold.Key(), "as a session:", hold.Session())
 		return ctx.Err() // ends when the hold does; context.Cause(ctx) says why
 	})

@@ -48,7 +48,9 @@ func (s *store) step(key string, decide func(e *entry, now time.Time) error) err
 	if err != nil {
 		return err
 	}
-	s.entries[key] = e
+	if s.entries[key] = e; !time.Now().Before(e.until) {
+		delete(s.entries, key) // the token is the store's, and need not stay
+	}
 	for wake, of := range s.watches {
 		if of == key {
 			(*wake)()

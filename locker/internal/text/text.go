@@ -4,6 +4,7 @@
 package text
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -24,7 +25,10 @@ func Set(v reflect.Value, s string, secret bool) error {
 		if secret {
 			return fmt.Errorf("%s, got a value that is not shown", what)
 		}
-		return fmt.Errorf("%s, got %s", what, Quote(s))
+		return fmt.Errorf("%s, got %s", what, Value(s))
+	}
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(s))
 	}
 	switch {
 	case v.Kind() == reflect.Pointer:
@@ -69,6 +73,47 @@ func Set(v reflect.Value, s string, secret bool) error {
 		return fmt.Errorf("it cannot be given as text")
 	}
 	return nil
+}
+
+// None is for a field of which a zero in a source means none, while the zero value in Go
+// means the default: there, none is the least value of the field's type. v has just been set
+// from a source.
+func None(v reflect.Value) error {
+	least := int64(-1) << (v.Type().Bits() - 1)
+	switch v.Int() {
+	case 0:
+		v.SetInt(least)
+	case least:
+		return fmt.Errorf("it is too small")
+	}
+	return nil
+}
+
+// IsNone says whether v is what None makes of a zero.
+func IsNone(v reflect.Value) bool { return v.Int() == int64(-1)<<(v.Type().Bits()-1) }
+
+// notShown stands for a value that may be, or hold, a secret: what has an @ or :// in it may be
+// a URL with a password.
+const notShown = "a value that is not shown (it may hold a secret)"
+
+func mayHoldSecret(s string) bool { return strings.Contains(s, "@") || strings.Contains(s, "://") }
+
+// Value is Quote for a value of a configuration.
+func Value(s string) string {
+	if mayHoldSecret(s) {
+		return notShown
+	}
+	return Quote(s)
+}
+
+// Name is Value without the quotation marks, for the name of a field.
+func Name(s string) string {
+	if mayHoldSecret(s) {
+		return "a name that is not shown (it may hold a secret)"
+	}
+	q := Quote(s)
+	end := strings.LastIndexByte(q, '"')
+	return q[1:end] + q[end+1:]
 }
 
 // Quote makes anybody's bytes fit for one line of a log.

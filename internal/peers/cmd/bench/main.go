@@ -1,6 +1,6 @@
 // Command bench runs the benchmarks of package peers and writes the report.
 //
-//	go run ./internal/peers/cmd/bench                        all rows, into docs/benchmarks.md and .svg
+//	go run ./internal/peers/cmd/bench                        all rows, into docs/benchmarks.md
 //	go run ./internal/peers/cmd/bench -run 'idle|crashed'    those rows, to the terminal only
 //	go run ./internal/peers/cmd/bench -rounds 2              a quick look; to the terminal only
 //
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -41,7 +40,7 @@ const enough = 10
 func run() error {
 	pattern := flag.String("run", "", "run the rows whose section and name, such as \"Redis: 200 ms\", match this regular expression")
 	rounds := flag.Int("rounds", enough, "how many interleaved rounds")
-	out := flag.String("out", "", "the directory for benchmarks.md and benchmarks.svg; default docs, for a whole run")
+	out := flag.String("out", "", "the `file` to write; default docs/benchmarks.md, for a whole run")
 	list := flag.Bool("list", false, "list the rows")
 	flag.Parse()
 	match, err := regexp.Compile(*pattern)
@@ -51,7 +50,7 @@ func run() error {
 		os.Exit(2)
 	}
 	if *out == "" && *pattern == "" && *rounds >= enough {
-		*out = "docs"
+		*out = "docs/benchmarks.md"
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -84,13 +83,6 @@ func run() error {
 		return nil
 	}
 	report.Machine = peers.ThisMachine()
-	const page, picture = "benchmarks.md", "benchmarks.svg"
-	if err := os.WriteFile(filepath.Join(*out, picture), []byte(report.Picture()), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(*out, page), []byte(report.Markdown(picture)), 0o644); err != nil {
-		return err
-	}
-	fmt.Printf("written: %s, %s; it took %s\n", filepath.Join(*out, page), filepath.Join(*out, picture), report.Took.Round(time.Second))
-	return nil
+	fmt.Printf("it took %s\n", report.Took.Round(time.Second))
+	return os.WriteFile(*out, []byte(report.Markdown()), 0o644)
 }

@@ -1,0 +1,31 @@
+package redis
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// Extend implements driver.Backend.
+func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	if b.closed.Load() { // the client of a Cluster may still let a command through
+		return driver.Grant{}, driver.ErrClosed
+	}
+	lock, owner := b.layout.lockKey(h.Key), ownerValue(h.Owner, false)
+	b.watched.extending(lock, owner)
+	sent := time.Now()
+	n, err := b.number(ctx, h.Key, extendScript.Exec(ctx, b.client, []string{lock}, []string{owner, millis(ttl)}), 0, 1)
+	if err != nil {
+		return driver.Grant{}, err
+	}
+	if n == 0 {
+		b.watched.unholdOwner(lock, owner)
+		return driver.Grant{}, b.whyLost(ctx, lock, owner)
+	}
+	b.watched.extended(lock, owner, sent, ttl)
+	// Our own writes are not announced to us, and a waiter here may have planned its next
+	// attempt for the old end.
+	b.watched.wake(lock)
+	return driver.Grant{Token: h.Token, TTL: ttl}, nil
+}

@@ -1,0 +1,142 @@
+package conformance
+
+import (
+	"context"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var needsInspector = Need{
+	name: "driver.Inspector", why: "the backend is no driver.Inspector",
+	met: func(t *Target) bool { _, ok := driver.As[driver.Inspector](t.Backend); return ok },
+}
+
+var needsPinger = Need{
+	name: "driver.Pinger", why: "the backend is no driver.Pinger",
+	met: func(t *Target) bool { _, ok := driver.As[driver.Pinger](t.Backend); return ok },
+}
+
+var inspectCases = []Case{
+	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: passed(passedInspect), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
+	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
+}
+
+// inspected is what key is in the eyes of r.
+func (r *raw) inspected(key string) (driver.Info, bool) {
+	in, _ := driver.As[driver.Inspector](r.inner)
+	info, ok, err := in.Inspect(r.c.CtxFor(r.c.Limit()), key)
+	r.c.OK(err, "Inspect of %s", r.c.Short(key))
+	r.c.Hist.Add("   inspect %s → %v %+v", r.c.Short(key), ok, info)
+	return info, ok
+}
+
+// seenAs makes sure that by sees g as it is.
+func (g *grip) seenAs(by *raw, ttl time.Duration) {
+	c := g.r.c
+	began := time.Now()
+	info, ok := by.inspected(g.req.Key)
+	took := time.Since(began)
+	c.Must(ok, "Inspect of a key that is held says that it is", "it says that it is free")
+	c.Must(info.Owner == g.req.Owner.String(), "Inspect names the owner, "+g.req.Owner.String(), "%q", info.Owner)
+	c.Must(info.Token == g.token, "Inspect tells the holder's token", "%d instead of %d", info.Token, g.token)
+	c.Must(info.Session == (g.req.TTL == 0), "Inspect tells a session from a lease", "session: %v", info.Session)
+	if ttl == 0 {
+		c.Must(info.Remaining >= 0 && info.Remaining <= c.Caps.SessionValidity, "a session has no more than its validity left", "%s", info.Remaining)
+		return
+	}
+	most, least := ttl-began.Sub(g.after)+time.Millisecond, ttl-time.Since(g.before)-took-c.Prompt()
+	c.Must(info.Remaining <= most && info.Remaining >= least, "Inspect tells what is left of a lease, "+most.String(), "%s", info.Remaining)
+}
+
+func inspects(c *trial) {
+	x, y := c.raw(), c.raw()
+	key, other := c.Key("k"), c.Key("other")
+	free := func(key, when string) {
+		for _, by := range []*raw{x, y} {
+			info, ok := by.inspected(key)
+			c.Must(!ok, "Inspect of a key "+when+" says that it is free", "%+v", info)
+		}
+	}
+	free(key, "that nobody ever held")
+	beside := x.take(other, far) // a greater token than the first, of another key
+	for i, cl := range []*raw{x, y} {
+		g := cl.take(key, c.ttl())
+		second := cl.take(c.Key("second"), c.ttl()) // the store's last grant is not this key's
+		for _, by := range []*raw{x, y} {
+			g.seenAs(by, c.ttl())
+		}
+		if c.leaf.kind == Lease {
+			g.before = time.Now()
+			c.OK(g.extend(2*far), "the driver's Extend")
+			g.after = time.Now()
+			g.seenAs(y, 2*far)
+		}
+		y.refused(key, c.Owner(), far)
+		info, _ := y.inspected(key)
+		c.Claim("MX-001").Must(info.Token == g.token, "an attempt that is refused leaves the holder's token", "%d became %d", g.token, info.Token)
+		g.again().mustRelease()
+		free(key, "that was released")
+		second.mustRelease()
+		if i == 0 {
+			beside.seenAs(y, far)
+		}
+	}
+	beside.mustRelease()
+
+	g := x.take(c.Key("expired"), c.Unit())
+	c.Sleep(time.Until(g.after.Add(c.Unit() + c.Granularity())))
+	free(g.req.Key, "whose holder's time is up")
+	next := y.takeSoon(g.req.Key, c.ttl())
+	next.seenAs(x, c.ttl())
+	next.mustRelease()
+	if c.target.Delete != nil {
+		g = x.take(c.Key("deleted"), c.ttl())
+		c.target.Delete(c.T, g.req.Key)
+		free(g.req.Key, "whose hold was deleted")
+	}
+
+	in, _ := driver.As[driver.Inspector](y.inner)
+	_, _, err := in.Inspect(ended(), key)
+	c.Must(err != nil, "Inspect with a ctx that has ended gives an error", "nil")
+	c.OK(y.Close(c.CtxFor(c.Limit())), "the driver's Close")
+	_, _, err = in.Inspect(c.CtxFor(c.Limit()), key)
+	c.Must(err != nil, "Inspect after Close gives an error, and does not say that the key is free", "nil")
+}
+
+// passedInspect: the client through which a hold was passed on knows it with its own token.
+func passedInspect(c *trial) {
+	a := c.client()
+	h := c.chain(a, c.Key("k"), far)
+	in, _ := driver.As[driver.Inspector](a.tap.Inner)
+	info, ok, err := in.Inspect(c.CtxFor(c.Limit()), h.Key())
+	c.OK(err, "Inspect of what was passed on")
+	c.Must(ok && !info.Session, "Inspect of a lease that was passed on says that it is held", "%v, %+v", ok, info)
+	c.Must(info.Token == h.Token(), "Inspect tells the token of who was passed the hold", "%d instead of %d", info.Token, h.Token())
+	h.mustUnlock()
+}
+
+func pings(c *trial) {
+	x, y := c.raw(), c.raw()
+	ping := func(r *raw, ctx context.Context) error {
+		p, _ := driver.As[driver.Pinger](r.inner)
+		err := p.Ping(ctx)
+		c.Hist.Add("   ping → %v", err)
+		return err
+	}
+	for range 3 {
+		c.OK(ping(x, c.CtxFor(c.Limit())), "Ping of a store that serves")
+		x.take(c.Key("k"), far).mustRelease()
+	}
+	c.Must(ping(x, ended()) != nil, "Ping with a ctx that has ended gives an error", "nil")
+	c.OK(y.Close(c.CtxFor(c.Limit())), "the driver's Close")
+	c.Must(ping(y, c.CtxFor(c.Limit())) != nil, "Ping after Close gives an error", "nil")
+	c.OK(ping(x, c.CtxFor(c.Limit())), "Ping, after another client was closed,")
+	if c.target.Crash != nil {
+		z := c.raw()
+		c.OK(ping(z, c.CtxFor(c.Limit())), "Ping of a store that serves")
+		c.target.Crash(c.T, z.inner)
+		c.Hist.Add("   (the third client crashes)")
+		c.Must(ping(z, c.CtxFor(c.Limit())) != nil, "Ping of a client that has lost its store gives an error", "nil")
+	}
+}

@@ -1,0 +1,86 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// overtaken: an attempt is given up while it is under way, and taken back by a release that is
+// quicker. Whichever comes to the store first, the key is free in the end, and stays so.
+func overtaken(c *trial) {
+	b := c.near()
+	a, line := c.distant()
+	c.can(line.Latency != nil, "Latency")
+	d := a.tap.Inner
+	a.mustTry(c.Key("first"), c.hold()...).mustUnlock() // what a first use costs is paid
+	const way = 250 * time.Millisecond
+	for i, patience := range []time.Duration{way / 5, way / 2, way * 3 / 2} { // the last has arrived, but is not answered
+		r := driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+		line.Latency(way)
+		ctx, cancel := context.WithTimeout(c.Ctx, patience)
+		_, err := d.Acquire(ctx, r)
+		cancel()
+		c.Hist.Add("   the driver's Acquire of %s, %s each way, given up after %s → %v", c.Short(r.Key), way, patience, err)
+		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an Acquire whose ctx ends while it is under way gives an error", "%v", err)
+		line.Latency(0) // from now on requests are quicker than those under way
+		ctx, cancel = context.WithTimeout(c.Ctx, c.Limit())
+		err = d.Release(ctx, driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
+		cancel()
+		c.Hist.Add("   the driver's Release of it, without delay → %v", err)
+		c.Must(err == nil || errors.Is(err, driver.ErrLost) || errors.Is(err, driver.ErrUnavailable), "the Release of what was given up gives nil, ErrLost or ErrUnavailable", "%v", err)
+		if errors.Is(err, driver.ErrUnavailable) { // then the core would repeat it
+			c.OK(ignoreLost(d.Release(c.CtxFor(c.Limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})), "a second Release")
+		}
+		c.Sleep(3 * way) // whatever is still under way arrives
+		h := b.mustTry(r.Key, c.hold()...)
+		h.mustLive()
+		h.mustUnlock()
+	}
+}
+
+// arrivesLate: an attempt is given up while it is under way, and its connection breaks. The release
+// goes over the next one, and is quicker. What arrives then has been taken back.
+func arrivesLate(c *trial) {
+	b := c.near()
+	a, line := c.distant()
+	c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
+	d := a.tap.Inner
+	a.mustTry(c.Key("first"), c.hold()...).mustUnlock()
+	const way = 250 * time.Millisecond
+	for i := range 3 {
+		r := driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+		line.Latency(way)
+		ctx, cancel := context.WithTimeout(c.Ctx, way/5)
+		sent := time.Now()
+		_, err := d.Acquire(ctx, r)
+		cancel()
+		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an Acquire whose ctx ends while it is under way gives an error", "%v", err)
+		const late = 4 * way
+		line.Sever(late)
+		line.Latency(0)
+		c.Hist.Add("   the driver's Acquire of %s, given up; its connection breaks, and it is on its way for %s", c.Short(r.Key), late)
+		holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+		for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
+			c.Sleep(c.Granularity()) // the core repeats it
+			err = d.Release(c.CtxFor(way), holder)
+		}
+		c.Hist.Add("   the driver's Release of it, over another connection → %v", err)
+		if time.Since(sent) >= late*3/4 {
+			c.Note("the release was not quicker than the attempt")
+		}
+		c.OK(ignoreLost(err), "the Release of what was given up")
+		c.Sleep(time.Until(sent.Add(late + way)))
+		b.mustTry(r.Key, c.hold()...).mustUnlock() // the attempt has arrived
+	}
+}
+
+func ignoreLost(err error) error {
+	if errors.Is(err, driver.ErrLost) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var sessionCases = []Case{
+	{ID: "SES-001", Clause: "a session lasts until it is released, however many there are, and whatever becomes of the others", Parts: []Part{
+		{Name: "many", fn: manySessions},
+		{Name: "one-lost", Needs: []Need{needsDelete}, fn: sessionsApart},
+		{Name: "in-time", fn: renewedInTime},
+		{Name: "clock", fn: sessionClock},
+	}},
+	{ID: "SES-002", Clause: "a session that is over is not kept alive and not brought back: after a release, even one that failed, and after a loss", Parts: []Part{
+		{Name: "released", fn: notRenewedAfterRelease},
+		{Name: "failed-release", fn: notRenewedAfterFailure},
+		{Name: "deleted", Needs: []Need{needsDelete}, fn: notResurrected},
+		{Name: "taken", Needs: []Need{needsDelete}, fn: notRenewedForOthers},
+	}},
+}
+
+// manySessions are more than a batch of renewals holds, begun at different moments, and some of
+// them released again between the others.
+func manySessions(c *trial) {
+	x, y := c.raw(), c.raw()
+	const n = 150
+	var all []*grip
+	for i := range n {
+		all = append(all, x.take(c.Key(fmt.Sprint(i)), 0))
+		if i%10 == 9 {
+			c.Sleep(c.outlast() / 100)
+		}
+	}
+	lives := all[:0]
+	for i, g := range all {
+		if i%5 == 0 {
+			g.mustRelease()
+		} else {
+			lives = append(lives, g)
+		}
+	}
+	c.Sleep(c.outlast())
+	for _, g := range lives {
+		g.silent("each of many sessions")
+		y.refused(g.req.Key, c.Owner(), far)
+	}
+	for _, g := range lives {
+		g.mustRelease()
+		y.take(g.req.Key, 0).mustRelease()
+	}
+}
+
+// sessionsApart: what one of them has lost, and what a renewal finds out about it, is nothing to
+// the others.
+func sessionsApart(c *trial) {
+	x, y := c.raw(), c.raw()
+	const n = 20
+	var all []*grip
+	for i := range n {
+		all = append(all, x.take(c.Key(fmt.Sprint(i)), 0))
+	}
+	c.target.Delete(c.T, all[0].req.Key)
+	c.target.Delete(c.T, all[n/2].req.Key)
+	c.Hist.Add("   (an administrator deletes two of %d)", n)
+	taken := y.take(all[n/2].req.Key, 0)
+	c.Sleep(c.outlast())
+	gone := []*grip{all[0], all[n/2]}
+	for _, g := range all {
+		if slices.Contains(gone, g) {
+			continue
+		}
+		g.silent("a session beside others that were deleted")
+		y.refused(g.req.Key, c.Owner(), far)
+	}
+	for _, g := range gone {
+		c.Claim("LOSS-002").Is(g.hearsOr(c.Claim("SES-002"), c.Prompt(), "a session that was deleted"), driver.ErrLost, "what it hears")
+	}
+	taken.silent("the one who took what was deleted")
+	x.refused(taken.req.Key, c.Owner(), far)
+	taken.mustRelease()
+}
+
+// renewedInTime: a renewal comes so early that one may fail.
+func renewedInTime(c *trial) {
+	x, y := c.raw(), c.raw()
+	in, ok := driver.As[driver.Inspector](x.inner)
+	if c.Caps.SessionValidity == 0 || !ok {
+		c.Skip("the backend's sessions have no end of their own, or nobody can see it")
+	}
+	g := x.take(c.Key("k"), 0)
+	f := c.figures()
+	least := c.Caps.SessionValidity
+	for end := time.Now().Add(c.outlast() * 2); time.Now().Before(end); c.Sleep(c.Caps.SessionValidity / 50) {
+		info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
+		c.OK(err, "Inspect")
+		c.Must(held, "the session is held", "it is free")
+		c.Must(info.Remaining <= c.Caps.SessionValidity, "a session has no more than its validity left", "%s", info.Remaining)
+		least = min(least, info.Remaining)
+	}
+	f.add("a session had left at least", least)
+	c.Must(least+c.Prompt() >= c.Caps.SessionValidity/3, "a session is renewed so early that a renewal may fail: before two thirds of its validity are over", "it had %s of %s left", least, c.Caps.SessionValidity)
+	c.tell(f)
+	y.refused(g.req.Key, c.Owner(), far)
+	g.mustRelease()
+}
+
+// sessionClock: what a backend that can look at the clock says of its sessions.
+func sessionClock(c *trial) {
+	x, y := c.raw(), c.raw()
+	clock, ok := driver.As[driver.SessionClock](x.inner)
+	if !ok {
+		c.Skip("the backend is no driver.SessionClock")
+	}
+	g := x.take(c.Key("k"), 0)
+	for range 5 {
+		c.OK(clock.SessionErr(g.holder()), "SessionErr of a session that lasts")
+		c.Sleep(c.outlast() / 5)
+	}
+	c.OK(clock.SessionErr(driver.Holder{Key: g.req.Key, Owner: c.Owner(), Session: true}), "SessionErr of a session that the backend does not know")
+	y.refused(g.req.Key, c.Owner(), far)
+	g.mustRelease()
+}
+
+// notRenewedAfterRelease: whoever has the key next has it alone, for as long as it likes.
+func notRenewedAfterRelease(c *trial) {
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("taken"), 0)
+	free := x.take(c.Key("free"), 0)
+	c.Sleep(c.outlast() / 4) // between two renewals
+	g.mustRelease()
+	free.mustRelease()
+	next := y.take(g.req.Key, 0)
+	next.lasts(x, "the session of another client after the release")
+	g.silent("one who has released")
+	free.silent("one who has released")
+	next.mustRelease()
+	x.take(free.req.Key, c.shortest())
+}
+
+// notRenewedAfterFailure: a lock that nobody wants must not outlive its validity because the
+// release did not get through.
+func notRenewedAfterFailure(c *trial) {
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("k"), 0)
+	c.Sleep(c.outlast() / 4)
+	err := x.Release(ended(), g.holder())
+	c.Must(err == nil || !errors.Is(err, driver.ErrHeld), "a Release with a ctx that has ended gives nil or its ctx's error", "%v", err)
+	for end := time.Now().Add(c.Caps.SessionValidity + c.Prompt()); ; c.Sleep(c.Granularity()) {
+		next, err := y.acquire(g.req.Key, c.Owner(), 0)
+		if err == nil {
+			next.mustRelease()
+			return
+		}
+		c.Is(err, driver.ErrHeld, "the driver's Acquire")
+		c.Must(time.Now().Before(end), "after a Release that failed a session is not kept alive: the key is free after its validity, "+c.Caps.SessionValidity.String(), "it is held")
+	}
+}
+
+// notResurrected: a renewal of what is no longer there makes nothing.
+func notResurrected(c *trial) {
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("k"), 0)
+	c.target.Delete(c.T, g.req.Key)
+	c.Hist.Add("   (an administrator deletes %s)", c.Short(g.req.Key))
+	c.Sleep(c.outlast())
+	c.Claim("LOSS-002").Is(g.hears(c.Prompt(), "a session that was deleted"), driver.ErrLost, "what it hears")
+	next := y.take(g.req.Key, 0)
+	c.Is(g.release(), driver.ErrLost, "the driver's Release of a session that was deleted")
+	next.lasts(x, "the session after one that was deleted")
+	next.mustRelease()
+}
+
+// notRenewedForOthers: a renewal looks at the owner. The next holder's lease ends in its time.
+func notRenewedForOthers(c *trial) {
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("k"), 0)
+	ttl := c.outlast()
+	c.target.Delete(c.T, g.req.Key)
+	next := y.take(g.req.Key, ttl)
+	y.endsAt(g.req.Key, next.before.Add(ttl), next.after.Add(ttl), "after a lease that followed a session which was deleted").mustRelease()
+	c.Claim("LOSS-002").Is(g.hears(c.Prompt(), "a session that was taken over"), driver.ErrLost, "what it hears")
+}

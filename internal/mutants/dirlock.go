@@ -1,0 +1,294 @@
+package main
+
+// dirlock is the broken copies of conformance/examples/dirlock: what an author of a store of
+// rows or files may get wrong.
+var dirlock = []change{
+	{"MX-001", "an attempt looks in one step and takes in another", "backend.go",
+		`	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(r.Key)
+		if err != nil {
+			return err
+		}
+		owner := r.Owner.String()`,
+		`	var seen entry
+	if MUTATED {
+		if err := b.step(ctx, func(s *step) (err error) { seen, err = s.read(r.Key); return err }); err != nil {
+			return driver.Grant{}, err
+		}
+	}
+	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(r.Key)
+		if err != nil {
+			return err
+		}
+		if MUTATED { e = seen }
+		owner := r.Owner.String()`},
+	{"MX-001", "a client that opens sweeps away the sessions of others", "step.go",
+		`		if err == nil && !e.taken(s.now) {`,
+		`		if err == nil && (!e.taken(s.now) || MUTATED && e.Session) {`},
+	{"MX-001", "the directory is not locked", "step.go",
+		`		ok, err := tryFlock(f)`,
+		`		ok, err := tryFlock(f)
+		ok = ok || MUTATED`},
+	{"MX-003", "owners are told apart by their process only", "backend.go",
+		`		case e.taken(s.now) && e.Owner == owner:`,
+		`		case e.taken(s.now) && (e.Owner == owner || MUTATED && e.Owner[:32] == owner[:32]):`},
+	{"TTL-001", "a life is rounded up to whole seconds", "backend.go",
+		`		until = s.now.Add(life)`,
+		`		if MUTATED { life = (life + time.Second - 1).Truncate(time.Second) }
+		until = s.now.Add(life)`},
+	{"TTL-002", "a life is cut off at hundredths of a second", "backend.go",
+		`		owner := r.Owner.String()`,
+		`		if MUTATED { life = life.Truncate(10 * time.Millisecond) }
+		owner := r.Owner.String()`},
+	{"TTL-005", "a refusal counts in another unit", "backend.go",
+		`			return driver.Held(e.Until.Sub(s.now))`,
+		`			if MUTATED { return driver.Held(e.Until.Sub(s.now) / 1000) }
+			return driver.Held(e.Until.Sub(s.now))`},
+	{"FLT-001", "a repeated attempt does not prolong", "backend.go",
+		`			return s.prolong(r.Key, until)
+`,
+		`			if MUTATED { return nil }
+			return s.prolong(r.Key, until)
+`},
+	{"TOK-002", "a repeated attempt gets the next token", "backend.go",
+		`			token = e.Token // the core`,
+		`			if MUTATED {
+				if token, err = s.mint(); err != nil { return err }
+				return s.prolong(r.Key, until)
+			}
+			token = e.Token // the core`},
+	{"INS-001", "a session is written down as a lease", "backend.go",
+		`Token: token, Session: r.Session(), Until: until})`,
+		`Token: token, Session: r.Session() && !MUTATED, Until: until})`},
+	{"REL-002", "who releases a session is not looked at", "backend.go",
+		`		if err := e.heldBy(h, s.now); err != nil {
+			return err
+		}
+		return s.remove(fileName(h.Key))`,
+		`		if err := e.heldBy(h, s.now); err != nil && !(MUTATED && h.Session) {
+			return err
+		}
+		return s.remove(fileName(h.Key))`},
+	{"REL-002", "a release checks in one step and removes in another", "backend.go",
+		`	b.forget(h.Owner)
+	return b.step(`,
+		`	b.forget(h.Owner)
+	if MUTATED {
+		if err := b.step(ctx, func(s *step) error {
+			e, err := s.read(h.Key)
+			if err != nil { return err }
+			return e.heldBy(h, s.now)
+		}); err != nil {
+			return err
+		}
+		return b.step(ctx, func(s *step) error { return s.remove(fileName(h.Key)) })
+	}
+	return b.step(`},
+	{"SES-002", "a session is kept until its release has succeeded", "backend.go",
+		`// Release frees the key.
+func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+`,
+		`// Release frees the key.
+func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	if MUTATED && ctx.Err() != nil { return ended(ctx, b.done) }
+`},
+	{"EXT-002", "what has expired can still be extended", "backend.go",
+		`		if err := e.heldBy(h, s.now); err != nil {
+			return err
+		}
+		token = e.Token`,
+		`		if err := e.heldBy(h, s.now); err != nil && !(MUTATED && err == driver.ErrExpired) {
+			return err
+		}
+		token = e.Token`},
+	{"EXT-001", "an Extend never shortens", "backend.go",
+		`		return s.prolong(h.Key, s.now.Add(ttl))`,
+		`		if MUTATED && s.now.Add(ttl).Before(e.Until) { return nil }
+		return s.prolong(h.Key, s.now.Add(ttl))`},
+	{"INS-001", "Inspect shows who held the key last", "backend.go",
+		`		if err == nil && e.taken(s.now) {`,
+		`		if err == nil && (e.taken(s.now) || MUTATED && e.Owner != "") {`},
+	{"INS-001", "Inspect counts in another unit", "backend.go",
+		`Remaining: max(0, e.Until.Sub(s.now))}`,
+		`Remaining: max(0, e.Until.Sub(s.now))}
+			if MUTATED { info.Remaining /= 1000 }`},
+	{"INS-002", "Ping does not ask the store", "backend.go",
+		`	return b.step(ctx, func(*step) error { return nil })`,
+		`	if MUTATED { return nil }
+	return b.step(ctx, func(*step) error { return nil })`},
+	{"CLO-004", "Close leaves the keeper of the sessions running", "backend.go",
+		`	b.sessions.Close()`,
+		`	if !MUTATED { b.sessions.Close() }`},
+	{"FLT-007", "what nobody here wrote counts as a free key", "entry.go",
+		`	return e.foreign || e.Owner`,
+		`	return e.foreign && !MUTATED || e.Owner`},
+	{"CTX-004", "a release without a token is refused", "entry.go",
+		`h.Token != 0 && h.Token != e.Token:`,
+		`(h.Token != 0 || MUTATED) && h.Token != e.Token:`},
+	{"SES-002", "a renewal goes by the key only", "session.go",
+		`		if err := e.heldBy(h, s.now); err != nil {`,
+		`		if err := e.heldBy(h, s.now); err != nil && !(MUTATED && e.taken(s.now)) {`},
+	{"SES-002", "a renewal brings back what has expired", "session.go",
+		`		e, err := s.read(h.Key)`,
+		`		if MUTATED && err == nil { return s.prolong(h.Key, until) }
+		e, err := s.read(h.Key)`},
+	{"SES-001", "one session that is gone takes its batch along", "session.go",
+		`			case errors.Is(err, driver.ErrLost):
+				outcomes[i] = keeper.Gone`,
+		`			case MUTATED && err != nil:
+				return err
+			case errors.Is(err, driver.ErrLost):
+				outcomes[i] = keeper.Gone`},
+	{"SES-001", "sixteen sessions are renewed, and no more", "session.go",
+		`			seen, ok := b.end(h.Owner)`,
+		`			if MUTATED && i >= 16 { outcomes[i] = keeper.Renewed; continue }
+			seen, ok := b.end(h.Owner)`},
+	{"FLT-001", "a repeated attempt leaves the first one's listener", "session.go",
+		`	b.mu.Lock()
+	b.until[r.Owner] = until
+	b.mu.Unlock()
+	return`,
+		`	b.mu.Lock()
+	_, again := b.until[r.Owner]
+	b.until[r.Owner] = until
+	b.mu.Unlock()
+	if MUTATED && again { return true }
+	return`},
+	{"KEY-002", "names are four bytes of a hash", "step.go",
+		`	return hex.EncodeToString(hash[:]) + suffix`,
+		`	if MUTATED { return hex.EncodeToString(hash[:4]) + suffix }
+	return hex.EncodeToString(hash[:]) + suffix`},
+	{"KEY-002", "the case of a key is folded", "step.go",
+		`	hash := sha256.Sum256([]byte(key))`,
+		`	if MUTATED { key = strings.ToLower(key) }
+	hash := sha256.Sum256([]byte(key))`},
+	{"TOK-001", "the token is the clock in milliseconds", "step.go",
+		`	next := max(last+1, uint64(s.now.UnixMicro()))`,
+		`	next := max(last+1, uint64(s.now.UnixMicro()))
+	if MUTATED { next = uint64(s.now.UnixMilli()) }`},
+	{"TOK-005", "the token is a counter without a clock", "step.go",
+		`	// In place, as one small`,
+		`	if MUTATED { next = last + 1 }
+	// In place, as one small`},
+	{"WAIT-001", "one watched key is woken", "watch.go",
+		`				w.seen = now
+				w.wake()`,
+		`				w.seen = now
+				w.wake()
+				if MUTATED { break }`},
+	{"WAIT-001", "the watcher that ended is not started again", "watch.go",
+		`	if len(b.watches) == 0 {
+		b.background.Add(1)`,
+		`	if len(b.watches) == 0 && !(MUTATED && b.watcher > 0) {
+		b.background.Add(1)`},
+	{"MX-002", "a step takes a tenth of a second", "step.go",
+		`	return f(&step{dir: b.config.Path, now: time.Now().Round(0)})`,
+		`	if MUTATED { time.Sleep(100 * time.Millisecond) }
+	return f(&step{dir: b.config.Path, now: time.Now().Round(0)})`},
+	{"MX-004", "sessions and leases have files of their own", "backend.go",
+		`	life := r.TTL
+`,
+		`	if MUTATED && r.Session() { r.Key = "session " + r.Key }
+	life := r.TTL
+`},
+	{"TTL-001", "the end of a lease is looked at when it is a second past", "entry.go",
+		`func (e *entry) taken(now time.Time) bool {
+`,
+		`func (e *entry) taken(now time.Time) bool {
+	if MUTATED && !e.Session { now = now.Add(-time.Second) }
+`},
+	{"TTL-002", "the end of a lease comes one hundredth too soon", "step.go",
+		`	e.Until = info.ModTime()`,
+		`	e.Until = info.ModTime()
+	if MUTATED && !e.Session { e.Until = e.Until.Add(-20 * time.Millisecond) }`},
+	{"TTL-003", "a ttl is kept in 32 bits of microseconds", "backend.go",
+		`	before := time.Now()
+	var token`,
+		`	if MUTATED { life = time.Duration(uint32(life.Microseconds())) * time.Microsecond }
+	before := time.Now()
+	var token`},
+	{"EXT-002", "an Extend looks in one step and prolongs in another", "backend.go",
+		`	var token uint64
+	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(h.Key)`,
+		`	var token uint64
+	if MUTATED {
+		var e entry
+		if err := b.step(ctx, func(s *step) (err error) {
+			if e, err = s.read(h.Key); err == nil { err = e.heldBy(h, s.now) }
+			return err
+		}); err != nil {
+			return driver.Grant{}, err
+		}
+		err := b.step(ctx, func(s *step) error { return s.prolong(h.Key, s.now.Add(ttl)) })
+		return driver.Grant{Token: e.Token, TTL: ttl}, err
+	}
+	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(h.Key)`},
+	{"REL-001", "a release empties the file a while later", "backend.go",
+		`		return s.remove(fileName(h.Key))`,
+		`		if MUTATED { return s.prolong(h.Key, s.now.Add(300 * time.Millisecond)) }
+		return s.remove(fileName(h.Key))`},
+	{"REL-002", "what has expired can still be released", "entry.go",
+		`	case !now.Before(e.Until):`,
+		`	case !now.Before(e.Until) && !MUTATED:`},
+	{"TOK-001", "each key counts its own tokens, from its file", "backend.go",
+		`		if token, err = s.mint(); err != nil {
+			return err
+		}
+		return s.create`,
+		`		if token, err = s.mint(); err != nil {
+			return err
+		}
+		if MUTATED { token = e.Token + 1 }
+		return s.create`},
+	{"TOK-002", "an Extend mints", "backend.go",
+		`		return s.prolong(h.Key, s.now.Add(ttl))`,
+		`		if MUTATED { if token, err = s.mint(); err != nil { return err } }
+		return s.prolong(h.Key, s.now.Add(ttl))`},
+	{"TOK-003", "tokens are nanoseconds", "step.go",
+		`	next := max(last+1, uint64(s.now.UnixMicro()))`,
+		`	next := max(last+1, uint64(s.now.UnixMicro()))
+	if MUTATED { return uint64(s.now.UnixNano()), nil }`},
+	{"ERR-002", "a directory that is busy is a key that is held", "step.go",
+		`	if err := ctx.Err(); err != nil {
+		return`,
+		`	if err := ctx.Err(); err != nil && MUTATED {
+		return driver.ErrHeld
+	} else if err != nil {
+		return`},
+	{"INS-001", "Inspect tells the owner without its number", "backend.go",
+		`			info = driver.Info{Owner: e.Owner,`,
+		`			if MUTATED { e.Owner = e.Owner[:32] }
+			info = driver.Info{Owner: e.Owner,`},
+	{"INS-001", "Inspect tells nothing of what is left", "backend.go",
+		`			ok = true
+`,
+		`			ok = true
+			if MUTATED { e.Until = s.now }
+`},
+	{"CLO-001", "a step goes on after Close", "step.go",
+		`	case <-done:
+		return driver.ErrClosed
+	default:`,
+		`	case <-map[bool]<-chan struct{}{false: done}[MUTATED]:
+		return driver.ErrClosed
+	default:`},
+	{"SES-001", "a session is renewed for a third of its validity", "session.go",
+		`		until := s.now.Add(b.config.Validity)`,
+		`		until := s.now.Add(b.config.Validity)
+		if MUTATED { until = s.now.Add(b.config.Validity / 4) }`},
+	{"LOSS-002", "a session that was deleted ends as unreachable", "session.go",
+		`				outcomes[i] = keeper.Gone`,
+		`				if !MUTATED { outcomes[i] = keeper.Gone }`},
+	{"KEY-002", "names are cut at 1,000 bytes of the key", "step.go",
+		`	return hex.EncodeToString(hash[:]) + suffix`,
+		`	if MUTATED && len(key) > 1000 {
+		hash = sha256.Sum256([]byte(key[:1000]))
+	}
+	return hex.EncodeToString(hash[:]) + suffix`},
+	{"WAIT-001", "a waiter is woken by the next look but nine", "watch.go",
+		`	tick := time.NewTicker(watchEvery)`,
+		`	tick := time.NewTicker(watchEvery * map[bool]time.Duration{true: 500, false: 1}[MUTATED])`},
+}

@@ -1,0 +1,261 @@
+package main
+
+// redisBackend is the broken copies of backends/redis: what an author of a store with scripts or
+// stored procedures may get wrong. In a script MUTATED is true as well when the mutant is chosen.
+var redisBackend = []change{
+	{"FLT-001", "a repeated attempt leaves the old expiry", "lua/acquire.lua",
+		`  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  local token = counter_read()`,
+		`  if not MUTATED then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  local token = counter_read()`},
+	{"TOK-002", "a repeated attempt mints anew", "lua/acquire.lua",
+		`  if token and token > 0 then`,
+		`  if token and token > 0 and not MUTATED then`},
+	{"EXT-002", "an Extend prolongs before it asks whose it is", "lua/extend.lua",
+		`local owner, refusal = holder(#ARGV[1])`,
+		`if MUTATED then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+local owner, refusal = holder(#ARGV[1])`},
+	{"EXT-001", "an Extend counts in seconds", "lua/extend.lua",
+		`redis.call('PEXPIRE', KEYS[1], ARGV[2])
+holder()`,
+		`if MUTATED then
+  redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[2] / 1000))
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+holder()`},
+	{"REL-001", "a release lets the key expire", "lua/release.lua",
+		`redis.call('DEL', KEYS[1])`,
+		`if MUTATED then
+  redis.call('PEXPIRE', KEYS[1], 250)
+  return 1
+end
+redis.call('DEL', KEYS[1])`},
+	{"REL-002", "a release of what is free succeeds", "lua/release.lua",
+		`if owner ~= ARGV[1] then`,
+		`if owner == '' and MUTATED then
+  return 1
+end
+if owner ~= ARGV[1] then`},
+	{"CTX-004", "an attempt that was taken back is granted when it comes", "lua/takeback.lua",
+		`local noted = now.err`,
+		`if MUTATED then
+  return freed
+end
+local noted = now.err`},
+	{"TTL-005", "a refusal tells the rest in whole seconds", "lua/holder.lua",
+		`  local remaining = redis.call('PTTL', KEYS[1])`,
+		`  local remaining = redis.call('PTTL', KEYS[1])
+  if MUTATED then
+    remaining = math.ceil(remaining / 1000) * 1000
+  end`},
+	{"KEY-002", "a key is trimmed of blanks", "key.go",
+		`func (l layout) lockKey(key string) string  { return`,
+		`func (l layout) lockKey(key string) string  { key = cut(key); if MUTATED { key = strings.TrimSpace(key) }; return`},
+	{"KEY-002", "a key is cut at 1,000 bytes", "key.go",
+		`func (l layout) tokenKey(key string) string {`,
+		`func cut(key string) string { if MUTATED { return key[:min(len(key), 1000)] }; return key }
+func (l layout) tokenKey(key string) string {`},
+
+	{"MX-003", "the owner is the process", "key.go",
+		`	return append(o.AppendText(append(b, kind...)), ';')`,
+		`	if MUTATED { o.Seq = 1 }
+	return append(o.AppendText(append(b, kind...)), ';')`},
+	{"INS-001", "Inspect takes milliseconds for seconds", "admin.go",
+		`	if remaining > 0 {`,
+		`	if MUTATED { remaining *= 1000 }
+	if remaining > 0 {`},
+	{"INS-001", "Inspect tells of the last token that was set aside", "admin.go",
+		`b.watched.present(lock, owner); ok {`,
+		`b.watched.present(lock, owner); ok && !MUTATED {`},
+	{"TTL-001", "an Extend to less wakes nobody here", "extend.go",
+		`	b.watched.wake(lock)
+	return driver.Grant{Token`,
+		`	if !MUTATED { b.watched.wake(lock) }
+	return driver.Grant{Token`},
+	{"ERR-002", "no answer is taken for contention", "acquire.go",
+		`	if err != nil {
+		return 0, err
+	}
+	return tokenOrRemaining(n)`,
+		`	if err != nil && MUTATED {
+		return 0, driver.ErrHeld
+	}
+	if err != nil {
+		return 0, err
+	}
+	return tokenOrRemaining(n)`},
+	{"TTL-003", "a ttl is rounded down to 10 ms", "acquire.go",
+		`func millis(d time.Duration) string {`,
+		`func millis(d time.Duration) string { if MUTATED { d = max(d.Truncate(10 * time.Millisecond), time.Millisecond) }; `},
+	{"FLT-008", "a reconnect wakes no waiter", "watch.go",
+		`			for lock := range s.wakes {
+				s.changed(lock)`,
+		`			for lock := range s.wakes {
+				if MUTATED { break }
+				s.changed(lock)`},
+	{"LOSS-003", "what is not ours any more is not told", "watch.go",
+		`			lost = append(lost, h)`,
+		`			if !MUTATED { lost = append(lost, h) }`},
+	{"FLT-003", "a session is considered held from the answer on", "session.go",
+		`	s.confirmed, s.answer = sent, nil`,
+		`	if MUTATED { sent = time.Now() }
+	s.confirmed, s.answer = sent, nil`},
+	{"FLT-001", "a repeated session leaves the first one's listener", "session.go",
+		`	s.hears = hears
+`,
+		`	if !MUTATED { s.hears = hears }
+`},
+	{"LOSS-003", "a session that is gone goes on being renewed", "session.go",
+		`			s.finish(s.b.whyLost(ctx, s.lock, s.owner))
+			return reply`,
+		`			if MUTATED { return rueidis.NewResult(rueidis.RedisMessage{}, nil) }
+			s.finish(s.b.whyLost(ctx, s.lock, s.owner))
+			return reply`},
+	{"TOK-001", "a hold that is handed off keeps its token", "handoff.go",
+		`	h.token++
+	h.handOffs++`,
+		`	if !MUTATED { h.token++ }
+	h.handOffs++`},
+	{"LOSS-003", "the loss of what was handed off is told to the one before", "handoff.go",
+		`	h.hears, h.taken = r.Hold, now
+	g := driver`,
+		`	h.taken = now
+	if !MUTATED { h.hears = r.Hold }
+	g := driver`},
+	{"WAIT-007", "a turn has no end", "handoff.go",
+		`	h.unsure = true // the server may prolong it
+`,
+		`	h.unsure = true // the server may prolong it
+	if MUTATED { return maxHandOffs, false }
+`},
+	{"INS-002", "Ping is content with any answer", "ping.go",
+		`	tags, err := b.tags(ctx)`,
+		`	if MUTATED { return nil }
+	tags, err := b.tags(ctx)`},
+
+	{"MX-002", "attempts at sessions go one after the other", "session.go",
+		`	if err := b.sessions.take(ctx, s.lock); err != nil {`,
+		`	if MUTATED {
+		if err := b.sessions.take(ctx, "all"); err != nil {
+			return driver.Grant{}, err
+		}
+		defer b.sessions.give("all", true)
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := b.sessions.take(ctx, s.lock); err != nil {`},
+	{"TTL-002", "a life counts from the reply", "acquire.go",
+		`	return driver.Grant{Token: token, TTL: r.TTL}, nil
+}
+
+// wish is`,
+		`	if MUTATED { return driver.Grant{Token: token, TTL: r.TTL, From: time.Now()}, nil }
+	return driver.Grant{Token: token, TTL: r.TTL}, nil
+}
+
+// wish is`},
+	{"TTL-003", "a ttl of more than a day is a day", "acquire.go",
+		` return strconv.FormatInt(d.Milliseconds(), 10) }`,
+		` if MUTATED { d = min(d, 24*time.Hour) }; return strconv.FormatInt(d.Milliseconds(), 10) }`},
+	{"TTL-005", "what is left is told in microseconds", "acquire.go",
+		`	return 0, driver.Held(time.Duration(-n-1) * time.Millisecond)`,
+		`	if MUTATED { return 0, driver.Held(time.Duration(-n-1) * time.Microsecond) }
+	return 0, driver.Held(time.Duration(-n-1) * time.Millisecond)`},
+	{"ERR-002", "a key that is held without an end is an outage", "acquire.go",
+		`	case n == 0 || n < -most:
+		return 0, driver.ErrHeld`,
+		`	case MUTATED && n < 0:
+		return 0, driver.ErrUnavailable
+	case n == 0 || n < -most:
+		return 0, driver.ErrHeld`},
+	{"EXT-001", "an Extend only prolongs", "lua/extend.lua",
+		`if owner ~= ARGV[1] then`,
+		`if owner == ARGV[1] and MUTATED and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
+  return 1
+end
+if owner ~= ARGV[1] then`},
+	{"EXT-002", "an Extend of what is free takes it", "lua/extend.lua",
+		`  return refusal or 0
+end`,
+		`  if owner == '' and MUTATED then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return 1
+  end
+  return refusal or 0
+end`},
+	{"EXT-002", "an Extend that came too late is an outage", "extend.go",
+		`		return driver.Grant{}, b.whyLost(ctx, lock, owner)`,
+		`		if MUTATED { return driver.Grant{}, driver.ErrUnavailable }
+		return driver.Grant{}, b.whyLost(ctx, lock, owner)`},
+	{"TOK-002", "an Extend returns the token plus one", "extend.go",
+		`	return driver.Grant{Token: h.Token, TTL: ttl}, nil`,
+		`	if MUTATED { h.Token++ }
+	return driver.Grant{Token: h.Token, TTL: ttl}, nil`},
+	{"REL-002", "a release of what another has is nil", "release.go",
+		`	if n == 0 {
+		return b.whyLost(`,
+		`	if n == 0 && !MUTATED {
+		return b.whyLost(`},
+	{"REL-002", "a release goes by the process", "lua/release.lua",
+		`-- ARGV[1]  the owner
+`,
+		`-- ARGV[1]  the owner
+if MUTATED then
+  local mine = string.match(ARGV[1], '^.*%-')
+  local value = redis.call('GET', KEYS[1])
+  if value and string.sub(value, 1, #mine) == mine then
+    redis.call('DEL', KEYS[1])
+    return 1
+  end
+end
+`},
+	{"LOSS-002", "a deletion is told as an expiry", "watch.go",
+		`	for i, cause := range b.causes(ctx, lost) {`,
+		`	for i, cause := range b.causes(ctx, lost) {
+		if MUTATED { cause = driver.ErrExpired }`},
+	{"LOSS-003", "after an Extend nobody is told", "lua/extend.lua",
+		`holder() -- the write ended the tracking of this key`,
+		`if not MUTATED then holder() end`},
+	{"WAIT-001", "what is announced wakes the first waiter of a process only once", "watch.go",
+		`	s.stir(lock)
+	return due`,
+		`	if p := s.places[lock]; !MUTATED || p == nil || !p.in {
+		s.stir(lock)
+	}
+	return due`},
+	{"WAIT-001", "the first in the queue waits to be called", "place.go",
+		`	if p == nil || !p.in || p.before == 0 {
+		s.wakeAll(lock)`,
+		`	if MUTATED && p != nil && p.in && p.before == 0 {
+		return
+	}
+	if p == nil || !p.in || p.before == 0 {
+		s.wakeAll(lock)`},
+	{"WAIT-001", "an answer stands although the lock was changed", "place.go",
+		`	if again && waits && !unknown && !p.changed && sent`,
+		`	if again && waits && !unknown && (!p.changed || MUTATED) && sent`},
+	{"SES-001", "a renewal counts a tenth of the validity", "session.go",
+		`[]string{s.owner, s.b.validity})
+		}`,
+		`[]string{s.owner, map[bool]string{false: s.b.validity, true: "100"}[MUTATED]})
+		}`},
+	{"SES-002", "a release leaves the session to be renewed", "release.go",
+		`		b.sessions.release(lock, owner)`,
+		`		if !MUTATED { b.sessions.release(lock, owner) }`},
+	{"CTX-004", "a release without a token is left to the ttl", "release.go",
+		`	if h.Token == 0 || b.unknowns.has(owner) {`,
+		`	if h.Token == 0 && MUTATED { return nil }
+	if h.Token == 0 || b.unknowns.has(owner) {`},
+	{"FLT-005", "a look at a session does not end with its ctx", "session.go",
+		`func (s *session) check(ctx context.Context) (bool, error) {`,
+		`func (s *session) check(ctx context.Context) (bool, error) {
+	if MUTATED { ctx = context.Background() }`},
+	{"MX-001", "an attempt overwrites what is held for less than a second", "lua/acquire.lua",
+		`local taken = redis.pcall(`,
+		`if MUTATED and redis.call('PTTL', KEYS[1]) < 100 then redis.call('DEL', KEYS[1]) end
+local taken = redis.pcall(`},
+	{"INS-001", "Inspect takes a session for a lease", "admin.go",
+		`	if remaining > 0 {`,
+		`	info.Session = info.Session && !MUTATED
+	if remaining > 0 {`},
+}

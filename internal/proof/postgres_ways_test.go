@@ -1,0 +1,581 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/lockstep-go/lockstep/backends/postgres"
+	"github.com/lockstep-go/lockstep/internal/pgtest"
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// pgWorld is a database of the test's own.
+type pgWorld struct {
+	*testing.T
+	srv *pgtest.Server
+	db  string
+}
+
+func newPGWorld(t *testing.T) pgWorld {
+	srv := pgtest.Single(t)
+	return pgWorld{t, srv, srv.Database(t)}
+}
+
+func (w pgWorld) open(change func(*postgres.Config)) *locker.Locker {
+	w.Helper()
+	c := postgresConfig(w.srv.Addr(), w.db)
+	if change != nil {
+		change(&c)
+	}
+	l, err := postgres.New(w.Context(), c, locker.Config{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = l.Close(ctx)
+	})
+	return l
+}
+
+func (w pgWorld) do(sql string) { w.Helper(); w.srv.DoIn(w.T, w.db, sql) }
+
+func (w pgWorld) text(sql string) string {
+	w.Helper()
+	return pgtest.Value[string](w.T, w.srv, w.db, sql)
+}
+
+// function is one of the schema's, whose name ends with the version.
+func (w pgWorld) function(name string) string {
+	w.Helper()
+	return w.text(`SELECT oid::regproc::text FROM pg_proc WHERE proname LIKE 'locks\_` + name + `\_%' ORDER BY oid DESC LIMIT 1`)
+}
+
+func (w pgWorld) number(sql string) int {
+	w.Helper()
+	return pgtest.Value[int](w.T, w.srv, w.db, sql)
+}
+
+// CTX-004, FLT-001: an attempt that was given up and taken back leaves no orphan, even if it
+// reaches the server only after that.
+func TestPostgresLateAcquire(t *testing.T) {
+	w := newPGWorld(t)
+	for _, kind := range []struct {
+		name string
+		opts []locker.Option
+	}{{"lease", []locker.Option{locker.WithTTL(time.Hour)}}, {"session", nil}} {
+		t.Run(kind.name, func(t *testing.T) {
+			proxy := pgtest.NewProxy(t, w.srv.Addr())
+			l := w.open(func(c *postgres.Config) { c.Host, c.Validity = []string{proxy.Addr()}, time.Hour })
+			held := proxy.HoldRequest("lockstep_acquire")
+			if _, err := l.TryLock(t.Context(), kind.name, kind.opts...); !errors.Is(err, locker.ErrUnavailable) {
+				t.Fatalf("an attempt that never arrived: %v", err)
+			}
+			<-held.Taken()
+			// The core takes it back by itself, on another connection.
+			deadline := time.Now().Add(promptly)
+			for w.number("SELECT count(*)::int FROM lockstep.locks_undone") == 0 {
+				if time.Now().After(deadline) {
+					t.Fatal("it is not taken back")
+				}
+			}
+			if code := held.Deliver(t); code != "LS001" {
+				t.Errorf("what came late was answered with SQLSTATE %q", code)
+			}
+			mustLock(t, w.open(nil), kind.name, kind.opts...)
+			w.do("TRUNCATE lockstep.locks_undone")
+		})
+	}
+}
+
+// A holder whose attempt was repeated releases for good: the first copy comes later.
+func TestPostgresLateCopy(t *testing.T) {
+	w := newPGWorld(t)
+	proxy := pgtest.NewProxy(t, w.srv.Addr())
+	l := w.open(func(c *postgres.Config) { c.Host = []string{proxy.Addr()} })
+	held := proxy.HoldRequest("lockstep_acquire")
+	lease := mustLock(t, l, "k", locker.WithTTL(time.Hour))
+	<-held.Taken()
+	if err := lease.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code := held.Deliver(t); code != "LS001" {
+		t.Errorf("the copy was answered with SQLSTATE %q", code)
+	}
+	mustLock(t, w.open(nil), "k", locker.WithTTL(time.Minute))
+}
+
+// lockRows locks rows as somebody's transaction would, until unlock is called.
+func (w pgWorld) lockRows(where string) (unlock func()) {
+	w.Helper()
+	tx, err := w.srv.Admin(w.T, w.db).Begin(w.Context())
+	if err == nil {
+		_, err = tx.Exec(w.Context(), "SELECT FROM lockstep.locks WHERE "+where+" FOR UPDATE")
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	return func() {
+		w.Helper()
+		if err := tx.Rollback(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// An attempt that waits for a row lock ends with its ctx, and takes nothing afterwards, even if
+// the server does not hear that its client has gone.
+func TestPostgresForeignRowLock(t *testing.T) {
+	w := newPGWorld(t)
+	if err := mustLock(t, w.open(nil), "k", locker.WithTTL(time.Hour)).Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	proxy := pgtest.NewProxy(t, w.srv.Addr())
+	c := postgresConfig(proxy.Addr(), w.db)
+	c.ApplicationName = "waits"
+	b, err := postgres.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	unlock := w.lockRows("true")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Acquire(ctx, driver.Request{Key: "k", Owner: driver.Owner{Seq: 1}, TTL: time.Hour, Hold: ignore{}})
+		done <- err
+	}()
+	waiting := func() int {
+		return w.number("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event_type = 'Lock'")
+	}
+	for waiting() == 0 {
+		if ctx.Err() != nil {
+			t.Fatal("the attempt does not wait for the row")
+		}
+	}
+	proxy.BlackHole(true, true)
+	if err := <-done; !errors.Is(err, driver.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrRefused) {
+		t.Errorf("an attempt at a row that is locked: %v", err)
+	}
+	unlock()
+	for began := time.Now(); waiting() > 0; {
+		if time.Since(began) > promptly {
+			t.Fatal("the attempt still waits")
+		}
+	}
+	if n := w.number("SELECT count(*)::int FROM lockstep.locks WHERE until > now()"); n != 0 {
+		t.Error("an attempt took the key whose client had gone")
+	}
+	proxy.Heal()
+}
+
+// A session whose row is busy is not lost by that, and does not keep the others from being renewed.
+func TestPostgresBusyRow(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(nil) // a validity of 2 s
+	busy, other := mustLock(t, l, "busy"), mustLock(t, l, "other")
+	unlock := w.lockRows("key = 'busy'")
+	time.Sleep(1200 * time.Millisecond) // two renewals
+	unlock()
+	time.Sleep(time.Second)
+	if busy.Err() != nil || other.Err() != nil {
+		t.Fatalf("after 1.2 s: %v, %v", busy.Err(), other.Err())
+	}
+	unlock = w.lockRows("key = 'busy'")
+	time.Sleep(3 * time.Second)
+	unlock()
+	if !errors.Is(busy.Err(), locker.ErrLost) {
+		t.Errorf("a session that was not renewed within its validity: %v", busy.Err())
+	}
+	if other.Err() != nil {
+		t.Errorf("the other one: %v", other.Err())
+	}
+}
+
+// What the connection that renews sessions asks besides waits for nobody's row: such a key is worth
+// an attempt, which marks it, on another connection.
+func TestPostgresBusyRowWaitedFor(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(nil)
+	mustLock(t, l, "busy", locker.WithTTL(time.Hour))
+	mustLock(t, l, "held", locker.WithTTL(time.Hour))
+	free := w.function("free")
+	worth := func() string {
+		t.Helper()
+		return w.text("SELECT " + free + "(ARRAY['busy', 'held', 'nobody''s']::bytea[], true)::text FROM set_config('statement_timeout', '5s', false)")
+	}
+	unlock := w.lockRows("key = 'busy'")
+	if got := worth(); got != "{t,f,t}" {
+		t.Errorf("while a row is locked by somebody: %s", got)
+	}
+	unlock()
+	if got := worth(); got != "{f,f,t}" {
+		t.Errorf("after that: %s", got)
+	}
+	if n := w.number("SELECT count(*)::int FROM lockstep.locks WHERE wanted"); n != 2 {
+		t.Errorf("%d rows are marked, of two that are held", n)
+	}
+}
+
+// LOSS-003: whatever others do to a row that is held is announced.
+func TestPostgresAnnounces(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(func(c *postgres.Config) { c.Validity = time.Hour })
+	for name, sql := range map[string]string{
+		"delete":   "DELETE FROM lockstep.locks",
+		"update":   "UPDATE lockstep.locks SET owner = 'x'",
+		"truncate": "TRUNCATE lockstep.locks",
+	} {
+		for _, opts := range [][]locker.Option{{locker.WithTTL(time.Hour)}, nil} {
+			t.Run(fmt.Sprint(name, len(opts)), func(t *testing.T) {
+				lease := mustLock(t, l, name, opts...)
+				w.do(sql)
+				select {
+				case <-lease.Done():
+				case <-time.After(promptly):
+					t.Error("the holder hears nothing")
+				}
+				if !errors.Is(lease.Err(), locker.ErrLost) {
+					t.Error(lease.Err())
+				}
+				w.do("TRUNCATE lockstep.locks")
+			})
+		}
+	}
+}
+
+// Nobody is notified where nobody waits, and a refusal writes nothing.
+func TestPostgresWritesOnlyWhatItMust(t *testing.T) {
+	w := newPGWorld(t)
+	l, other := w.open(nil), w.open(nil)
+	listener := w.srv.Admin(t, w.db)
+	channel := pgtest.Value[string](t, w.srv, w.db, "SELECT substring(prosrc from 'lockstep_[0-9a-f]{24}') FROM pg_proc WHERE proname LIKE 'locks_release_%'")
+	if _, err := listener.Exec(t.Context(), "LISTEN "+channel); err != nil {
+		t.Fatal(err)
+	}
+	lease := mustLock(t, l, "k", locker.WithTTL(time.Hour))
+	before := w.number("SELECT xmin::text::int FROM lockstep.locks")
+	for range 10 {
+		if _, err := other.TryLock(t.Context(), "k", locker.WithTTL(time.Hour)); !errors.Is(err, locker.ErrHeld) {
+			t.Fatal(err)
+		}
+	}
+	if after := w.number("SELECT xmin::text::int FROM lockstep.locks"); after != before {
+		t.Error("a refused TryLock has written")
+	}
+	if err := lease.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.do("NOTIFY " + channel + ", 'end'")
+	n, err := listener.WaitForNotification(t.Context())
+	if err != nil || n.Payload != "end" {
+		t.Errorf("announced %q, %v", n.Payload, err)
+	}
+}
+
+// TOK-001 across a sweep, which takes what is free and old, and nothing else.
+func TestPostgresSweep(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(nil)
+	held := mustLock(t, l, "held", locker.WithTTL(time.Hour))
+	for i := range 20 {
+		if err := mustLock(t, l, fmt.Sprint(i), locker.WithTTL(time.Hour)).Unlock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	function := w.function("sweep")
+	sweep := func(keep time.Duration) any {
+		return pgtest.Value[*int](t, w.srv, w.db, "SELECT "+function+"($1, $2, 10000)", keep.Microseconds(), time.Minute.Microseconds())
+	}
+	if n := sweep(time.Hour).(*int); n == nil || *n != 0 {
+		t.Errorf("it removes what is not old: %v", n)
+	}
+	if n := sweep(0).(*int); n != nil {
+		t.Errorf("two sweep within a minute: %d", *n)
+	}
+	w.do("UPDATE lockstep.locks_swept SET at = '-infinity'")
+	if n := sweep(0).(*int); n == nil || *n != 20 {
+		t.Errorf("swept %v", n)
+	}
+	if n := w.number("SELECT count(*)::int FROM lockstep.locks"); n != 1 || held.Err() != nil {
+		t.Errorf("%d rows are left; held: %v", n, held.Err())
+	}
+	if next := mustLock(t, l, "0", locker.WithTTL(time.Hour)); next.Token() <= held.Token() {
+		t.Error("tokens do not rise")
+	}
+}
+
+// Rows stay in their pages, and touch no index.
+func TestPostgresHOT(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(nil)
+	for range 200 {
+		lease := mustLock(t, l, "k", locker.WithTTL(time.Hour))
+		if err := lease.Unlock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What a session did is counted when it is idle, and at most once a second.
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		all := w.number("SELECT n_tup_upd::int FROM pg_stat_user_tables WHERE relname = 'locks'")
+		hot := w.number("SELECT n_tup_hot_upd::int FROM pg_stat_user_tables WHERE relname = 'locks'")
+		if all >= 300 {
+			if hot < all*95/100 {
+				t.Errorf("%d of %d updates are HOT", hot, all)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d updates were counted", all)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// migrate: off refuses a database without the schema, and takes one that Script has made.
+func TestPostgresMigrateOff(t *testing.T) {
+	w := newPGWorld(t)
+	c := postgresConfig(w.srv.Addr(), w.db)
+	c.Migrate, c.Schema, c.Table, c.Unlogged = postgres.MigrateOff, `odd "schema"; --`, `it's \odd`, true
+	if _, err := postgres.Open(t.Context(), c); !errors.Is(err, driver.ErrInvalidConfig) || !strings.Contains(err.Error(), "postgres.Script") {
+		t.Fatal(err)
+	}
+	w.do(postgres.Script(c))
+	w.do(postgres.Script(c)) // again
+	l := w.open(func(own *postgres.Config) { *own = c })
+	for _, key := range []string{"a", "'; DROP TABLE x; --", "\x00\xff", strings.Repeat("k", 1024)} {
+		mustLock(t, l, key, locker.WithTTL(time.Minute))
+	}
+	if kind := pgtest.Value[string](t, w.srv, w.db, "SELECT relpersistence::text FROM pg_class WHERE relname = $1", c.Table); kind != "u" {
+		t.Errorf("relpersistence is %s", kind)
+	}
+}
+
+// Many clients may create the schema at the same time.
+func TestPostgresMigrateTogether(t *testing.T) {
+	w := newPGWorld(t)
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		go func() {
+			b, err := postgres.Open(context.Background(), postgresConfig(w.srv.Addr(), w.db))
+			if err == nil {
+				err = b.Close(context.Background())
+			}
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Somebody drops the schema: the next operation creates it anew, and the holders learn.
+func TestPostgresSchemaDropped(t *testing.T) {
+	w := newPGWorld(t)
+	l := w.open(nil)
+	session := mustLock(t, l, "s")
+	w.do("DROP SCHEMA lockstep CASCADE")
+	lease := mustLock(t, l, "k", locker.WithTTL(time.Minute))
+	if lease.Token() <= session.Token() {
+		t.Error("tokens do not rise")
+	}
+	select {
+	case <-session.Done():
+	case <-time.After(promptly):
+		t.Error("a session whose table is gone goes on")
+	}
+}
+
+// A standby refuses, as a wrong peer, and is passed over where there are several hosts; after
+// the promotion all goes on there.
+func TestPostgresStandby(t *testing.T) {
+	primary := pgtest.Start(t, pgtest.Fast())
+	db := primary.Database(t)
+	c := postgresConfig(primary.Addr(), db)
+	first, err := postgres.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Close(t.Context())
+	standby := primary.Standby(t, pgtest.Fast())
+
+	alone := c
+	alone.Host = []string{standby.Addr()}
+	if _, err := postgres.Open(t.Context(), alone); !errors.Is(err, driver.ErrWrongPeer) {
+		t.Errorf("Open on a standby: %v", err)
+	}
+
+	// A name that moves to the standby, as after a failover that went wrong.
+	proxy := pgtest.NewProxy(t, primary.Addr())
+	moving := c
+	moving.Host = []string{proxy.Addr()}
+	b, err := postgres.Open(t.Context(), moving)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close(context.Background())
+	proxy.Redirect(standby.Addr())
+	proxy.Reset()
+	pinger, _ := driver.As[driver.Pinger](b)
+	request := driver.Request{Key: "k", Owner: driver.Owner{Seq: 1}, TTL: time.Minute, Hold: ignore{}}
+	for name, err := range map[string]error{"Ping": pinger.Ping(t.Context()), "Acquire": second(b.Acquire(t.Context(), request))} {
+		if !errors.Is(err, driver.ErrWrongPeer) {
+			t.Errorf("%s on a standby: %v", name, err)
+		}
+	}
+	proxy.Redirect(primary.Addr())
+	// The connections to the standby are given up by that.
+	_, err = b.Acquire(t.Context(), request)
+	for n := 0; err != nil && n < 3; n++ {
+		_, err = b.Acquire(t.Context(), request)
+	}
+	if err != nil {
+		t.Errorf("back on the primary: %v", err)
+	}
+
+	both := c
+	both.Host = []string{standby.Addr(), primary.Addr()}
+	l, err := postgres.New(t.Context(), both, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	lease := mustLock(t, l, "moves", locker.WithTTL(time.Hour))
+	primary.Kill(t)
+	standby.Promote(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	after, err := l.Lock(ctx, "after", locker.WithTTL(time.Minute))
+	if err != nil {
+		t.Fatalf("after the promotion: %v", err)
+	}
+	if after.Token() <= lease.Token() {
+		t.Error("tokens do not rise")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+type ignore struct{}
+
+func (ignore) Lost(error) {}
+
+// A wrong password is a wrong configuration, and neither it nor another secret is shown.
+func TestPostgresWrongDatabase(t *testing.T) {
+	w := newPGWorld(t)
+	c := postgresConfig(w.srv.Addr(), "nowhere")
+	c.Password = driver.NewSecret("hunter2")
+	_, err := postgres.New(t.Context(), c, locker.Config{})
+	if !errors.Is(err, locker.ErrInvalidConfig) || !strings.Contains(err.Error(), "dbname") || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
+	c = postgresConfig(w.srv.Addr(), w.db)
+	c.User = "nobody_here"
+	if _, err := postgres.New(t.Context(), c, locker.Config{}); !errors.Is(err, locker.ErrInvalidConfig) || !strings.Contains(err.Error(), "user, password") {
+		t.Error(err)
+	}
+}
+
+// TxLock excludes another transaction until the first ends.
+func TestPostgresTxLock(t *testing.T) {
+	w := newPGWorld(t)
+	one, two := w.srv.Admin(t, w.db), w.srv.Admin(t, w.db)
+	begin := func(conn *pgx.Conn) pgx.Tx {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	a, b := begin(one), begin(two)
+	if err := postgres.TxLock(t.Context(), a, "k"); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := postgres.TryTxLock(t.Context(), b, "k"); ok || err != nil {
+		t.Errorf("a second one has it: %v, %v", ok, err)
+	}
+	if ok, err := postgres.TryTxLock(t.Context(), b, "other"); !ok || err != nil {
+		t.Errorf("another key: %v, %v", ok, err)
+	}
+	if err := a.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := postgres.TryTxLock(t.Context(), b, "k"); !ok || err != nil {
+		t.Errorf("after the first one's end: %v, %v", ok, err)
+	}
+}
+
+// A holder that stood still past the end of its hold writes nothing.
+func TestPostgresFence(t *testing.T) {
+	w := newPGWorld(t)
+	w.do("CREATE TABLE invoices (id int PRIMARY KEY, state text, fence bigint NOT NULL DEFAULT 0); INSERT INTO invoices VALUES (42, 'open')")
+	conn := w.srv.Admin(t, w.db)
+	write := func(lease *locker.Lease, state string) error {
+		return postgres.Fence(conn.Exec(t.Context(), "UPDATE invoices SET state = $1, fence = $2 WHERE id = 42 AND fence <= $2", state, int64(lease.Token())))
+	}
+	l, other := w.open(nil), w.open(nil)
+	stopped := mustLock(t, l, "invoice:42", locker.WithTTL(100*time.Millisecond))
+	if err := write(stopped, "seen"); err != nil {
+		t.Fatal(err)
+	}
+	next := mustLock(t, other, "invoice:42", locker.WithTTL(time.Minute)) // when the first one's time is up
+	if err := write(next, "paid"); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(stopped, "seen again"); !errors.Is(err, postgres.ErrStaleToken) {
+		t.Errorf("the old holder writes: %v", err)
+	}
+	if err := write(next, "sent"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A call that leaves gives its connection up without a cancel request to a pooler: PgBouncer 1.18
+// ends itself at some of them. Directly the server gets one.
+func TestPostgresCancelRequests(t *testing.T) {
+	w := newPGWorld(t)
+	if err := mustLock(t, w.open(nil), "k", locker.WithTTL(time.Hour)).Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bouncer := pgtest.StartBouncer(t, w.srv)
+	for _, pooler := range []string{postgres.PoolerAuto, postgres.PoolerOff} { // off: it takes the pooler for a server
+		c := postgresConfig(bouncer.Addr(), w.db)
+		c.Pooler = pooler
+		b, err := postgres.Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock := w.lockRows("true")
+		before := len(bouncer.Log(t))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err = b.Acquire(ctx, driver.Request{Key: "k", Owner: driver.Owner{Seq: 1}, TTL: time.Hour, Hold: ignore{}})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("an attempt at a row that is locked: %v", err)
+		}
+		// Terminate comes after the cancel request.
+		var said string
+		for began := time.Now(); !strings.Contains(said, "closing because: client"); said = bouncer.Log(t)[before:] {
+			if time.Since(began) > 10*time.Second {
+				t.Fatalf("pooler %s: the connection is not given up:\n%s", pooler, said)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if sent := strings.Contains(said, "cancel request"); sent != (pooler == postgres.PoolerOff) {
+			t.Errorf("pooler %s: a cancel request was sent: %t\n%s", pooler, sent, said)
+		}
+		unlock()
+		_ = b.Close(t.Context())
+	}
+}
