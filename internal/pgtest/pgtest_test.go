@@ -229,6 +229,26 @@ func TestProxyHolds(t *testing.T) {
 	}
 }
 
+// TestProxyHoldsCancel: a client cancels what it gives up, from the background and so at any time.
+func TestProxyHoldsCancel(t *testing.T) {
+	srv, _, p, dial := proxied(t)
+	conn := dial()
+	held := p.HoldRequest("pg_sleep")
+	if _, err := conn.Exec(t.Context(), "INSERT INTO log SELECT 'slow' FROM pg_sleep(0.5)", pgx.QueryExecModeExec); err == nil {
+		t.Error("what is on its way has a reply")
+	}
+	code := make(chan string, 1)
+	go func() { code <- held.Deliver(t) }()
+	for len(code) == 0 && Value[int](t, srv, "postgres", "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE 'INSERT INTO log SELECT%' AND state = 'active'") == 0 {
+	}
+	if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+		t.Logf("the cancel: %v", err)
+	}
+	if code := <-code; code != "" {
+		t.Errorf("SQLSTATE %q: it was cancelled", code)
+	}
+}
+
 func TestProxyNetwork(t *testing.T) {
 	_, _, p, dial := proxied(t)
 	conn := dial()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,6 +35,7 @@ type Proxy struct {
 	drop     [2]bool
 	losses   []*loss
 	lost     int
+	late     map[string]bool // keys, as a CancelRequest names them, of connections of which a request is held
 	links    map[*link]bool
 	closed   bool
 	wg       sync.WaitGroup
@@ -75,7 +77,8 @@ type link struct {
 	answered   int
 	mute       int // replies from this one on are lost; 0: none
 	hang       bool
-	gap        bool // something was swallowed: what follows cannot be understood
+	gap        bool   // something was swallowed: what follows cannot be understood
+	key        string // what a CancelRequest for this connection carries
 	held       *Held
 	over       bool
 }
@@ -84,7 +87,7 @@ type link struct {
 // with the test.
 func NewProxy(tb testing.TB, addr string) *Proxy {
 	tb.Helper()
-	p := &Proxy{target: addr, addr: fmt.Sprintf("127.0.0.1:%d", freePort()), changed: make(chan struct{}), links: map[*link]bool{}}
+	p := &Proxy{target: addr, addr: fmt.Sprintf("127.0.0.1:%d", freePort()), changed: make(chan struct{}), links: map[*link]bool{}, late: map[string]bool{}}
 	p.mu.Lock()
 	err := p.listen()
 	p.mu.Unlock()
@@ -469,6 +472,8 @@ func readFrame(r *bufio.Reader) ([]byte, error) {
 	return frame, err
 }
 
+var errLate = errors.New("it cancels what is on its way")
+
 // readStartup reads the first message, which has no type.
 func (l *link) readStartup(r *bufio.Reader) ([]byte, error) {
 	head, err := r.Peek(8)
@@ -490,6 +495,10 @@ func (l *link) readStartup(r *bufio.Reader) ([]byte, error) {
 		l.encrypting = true
 	case 80877102: // CancelRequest
 		l.opaque = true
+		// A client cancels what it gave up. Nothing ran then; it must not stop what is delivered later.
+		if l.p.late[string(data[8:])] {
+			return nil, errLate
+		}
 	default:
 		l.asked++ // ReadyForQuery follows
 	}
@@ -504,6 +513,9 @@ func (l *link) judge(dir int, data []byte) bool {
 		return true
 	}
 	if dir == down {
+		if data[0] == 'K' { // BackendKeyData
+			l.key = string(data[5:])
+		}
 		mine := l.mute > 0 && l.answered >= l.mute-1
 		if data[0] == 'Z' {
 			l.answered++
@@ -531,6 +543,7 @@ func (l *link) judge(dir int, data []byte) bool {
 				return false
 			case holdRequest:
 				l.held = o.held
+				l.p.late[l.key] = true
 				o.held.unit, o.held.server, o.held.unread = data, l.server, l.unread
 				// What reads the server's side must not take the reply.
 				_ = l.server.SetReadDeadline(time.Now())
