@@ -694,6 +694,7 @@ func mutate(alter func(*mutant)) func(*reference) driver.Backend {
 func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
 			failed := failing(t, refTarget(mutate(m.alter)), m.clause)
 			if len(failed) == 0 {
 				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)

@@ -68,6 +68,16 @@ func (s *store) talk(conn net.Conn, frames Frames, answer func([]byte) []byte) {
 	}
 }
 
+// sees waits until the store has seen what.
+func (s *store) sees(t *testing.T, what string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !s.saw(what); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s does not arrive", what)
+		}
+	}
+}
+
 func (s *store) saw(what string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,23 +166,27 @@ func TestLatency(t *testing.T) {
 	c := dial(t, p.Addr())
 	for _, d := range [][2]time.Duration{{60 * time.Millisecond, 0}, {0, 60 * time.Millisecond}, {30 * time.Millisecond, 30 * time.Millisecond}} {
 		p.Latency(d[0], d[1])
-		began := time.Now()
-		for range 10 { // pipelined: all of them are late by as much as one
-			c.send(cmd("ECHO", "x"))
+		took := time.Hour // the quickest of some tries: a machine that stands still is late too
+		for range 3 {
+			began := time.Now()
+			for range 10 { // pipelined: all of them are late by as much as one
+				c.send(cmd("ECHO", "x"))
+			}
+			for range 10 {
+				c.gets("$1\r\nx\r\n")
+			}
+			took = min(took, time.Since(began))
 		}
-		for range 10 {
-			c.gets("$1\r\nx\r\n")
-		}
-		if took := time.Since(began); took < 60*time.Millisecond || took > 500*time.Millisecond {
+		if took < 60*time.Millisecond || took > 500*time.Millisecond {
 			t.Errorf("with %v ten pipelined requests took %s", d, took)
 		}
 	}
 
 	// A request on another connection overtakes one that is under way, though its client is gone.
-	p.Latency(200*time.Millisecond, 0)
+	p.Latency(3*time.Second, 0)
 	late := dial(t, p.Addr())
 	late.send(cmd("SET", "late"))
-	time.Sleep(20 * time.Millisecond) // so that the proxy has read it
+	time.Sleep(300 * time.Millisecond) // so that the proxy has read it
 	_ = late.Close()
 	p.Latency(0, 0)
 	c.send(cmd("SET", "early"))
@@ -180,11 +194,7 @@ func TestLatency(t *testing.T) {
 	if s.saw("late") {
 		t.Error("the request that was under way has not been overtaken")
 	}
-	for end := time.Now().Add(10 * time.Second); !s.saw("late"); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the request of a client that is gone does not arrive")
-		}
-	}
+	s.sees(t, "late") // though its client is gone
 }
 
 func TestBlackHole(t *testing.T) {
@@ -198,8 +208,10 @@ func TestBlackHole(t *testing.T) {
 		name := fmt.Sprint(hole)
 		c.send(cmd("SET", name))
 		c.silence()
-		if s.saw(name) == hole[0] {
-			t.Errorf("BlackHole%v: the store has seen the request: %v", hole, !hole[0])
+		if !hole[0] {
+			s.sees(t, name)
+		} else if s.saw(name) {
+			t.Errorf("BlackHole%v: the store has seen the request", hole)
 		}
 		p.Heal()
 		c.closes() // it lost bytes
@@ -238,7 +250,7 @@ func TestLose(t *testing.T) {
 	c.gets(">1\r\n+told\r\n$6\r\nfourth\r\n")
 	p.Latency(0, 30*time.Millisecond)
 	c.send(cmd("PUSH", "fifth"))
-	time.Sleep(10 * time.Millisecond)
+	s.sees(t, "fifth")
 	p.LoseReplies(1)
 	c.send(cmd("SET", "sixth"))
 	c.gets(">1\r\n+told\r\n$5\r\nfifth\r\n")

@@ -164,7 +164,7 @@ func TestCertmagicLocks(t *testing.T) {
 // A lock outlasts its ttl, and a lost one is reported before the next attempt.
 func TestCertmagicRenewal(t *testing.T) {
 	eachStore(t, func(t *testing.T, f *fleet) {
-		const ttl = 300 * time.Millisecond
+		const ttl = 1500 * time.Millisecond
 		ctx := t.Context()
 		a := wrap(t, f, &certmagic.FileStorage{}, certlock.Options{TTL: ttl})
 		b := wrap(t, f, &certmagic.FileStorage{}, certlock.Options{TTL: ttl})

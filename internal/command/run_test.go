@@ -46,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 		"a signal":              {url, sh(newKey(), "kill -9 $$"), 128 + 9, ""},
 		"held":                  {url, sh(busy, "echo", "--no-wait"), 121, busy},
 		"held, wait 0":          {url, sh(busy, "echo", "--wait", "0s"), 121, busy},
-		"held, wait":            {url, sh(busy, "echo", "--wait", "50ms"), 121, "--wait 50ms is over"},
+		"held, wait":            {url, sh(busy, "echo", "--wait", "800ms"), 121, "--wait 800ms is over"},
 		"held, skipped":         {url, sh(busy, "echo", "--no-wait", "--skipped", "0"), 0, busy},
 		"held, quiet":           {url, sh(busy, "echo", "--no-wait", "-q"), 121, ""},
 		"no store":              {"redis://127.0.0.1:1", sh(newKey(), "echo"), 122, "connection refused"},
@@ -276,6 +276,7 @@ func TestSignalWhileOpening(t *testing.T) {
 
 func TestSignalsThatAreIgnored(t *testing.T) {
 	t.Parallel()
+	var stdin *os.File
 	p := start(t, redisURL(t), nil, func(c *exec.Cmd) {
 		nohup, err := exec.LookPath("nohup")
 		if err != nil {
@@ -287,11 +288,11 @@ func TestSignalsThatAreIgnored(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close() })
-		c.Stdin = r
-		time.AfterFunc(500*time.Millisecond, func() { w.Close() })
+		c.Stdin, stdin = r, w
 	})
 	p.line()
 	p.signal(syscall.SIGHUP)
+	stdin.Close()
 	if got := p.line(); got != "still" {
 		t.Errorf("got %q", got)
 	}
@@ -427,7 +428,7 @@ func TestLossOfTheStore(t *testing.T) {
 func TestKeptLease(t *testing.T) {
 	t.Parallel()
 	srv, key := redistest.Single(t), newKey()
-	p := start(t, srv.URL(), sh(key, "sleep 1.5; echo", "--ttl", "500ms"))
+	p := start(t, srv.URL(), sh(key, "sleep 4.5; echo", "--ttl", "2s"))
 	p.line()
 	p.exits(0)
 	if held(t, srv, key) {
@@ -453,17 +454,18 @@ func TestStoreUnavailable(t *testing.T) {
 
 	// A command that ends while the store is silent has ended, whatever becomes of the lock.
 	key = newKey()
-	p := start(t, srv.URL()+"?validity=30s&timeout=200ms", sh(key, "echo; read x; exit 4"), func(c *exec.Cmd) {
+	var stdin *os.File
+	p := start(t, srv.URL()+"?validity=30s&timeout=2s", sh(key, "echo; read x; exit 4"), func(c *exec.Cmd) {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close() })
-		c.Stdin = r
-		time.AfterFunc(time.Second, func() { w.Close() })
+		c.Stdin, stdin = r, w
 	})
 	p.line()
 	srv.Pause(t)
+	stdin.Close()
 	p.exits(4)
 	p.hears("was not released, but ends by itself")
 }
@@ -492,6 +494,7 @@ func TestSIGKILL(t *testing.T) {
 func TestReleaseAfterTheGroup(t *testing.T) {
 	t.Parallel()
 	srv, key := redistest.Single(t), newKey()
+	var atWork *os.File
 	p := start(t, srv.URL(), sh(key, `
 		sh -c 'trap "echo cleaning; read x </proc/self/fd/3; exit 0" TERM; echo ready; while :; do sleep 0.02; done' &
 		trap "exit 0" TERM; while :; do sleep 0.02; done`), func(c *exec.Cmd) {
@@ -500,8 +503,7 @@ func TestReleaseAfterTheGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close() })
-		c.ExtraFiles = []*os.File{r}
-		time.AfterFunc(1500*time.Millisecond, func() { w.Close() })
+		c.ExtraFiles, atWork = []*os.File{r}, w
 	})
 	p.line()
 	p.signal(syscall.SIGTERM)
@@ -511,6 +513,7 @@ func TestReleaseAfterTheGroup(t *testing.T) {
 	if !held(t, srv, key) {
 		t.Error("the lock is free while the command's child is still at work")
 	}
+	atWork.Close()
 	p.exits(0)
 	if held(t, srv, key) {
 		t.Error("the lock is held after the end")
@@ -583,7 +586,7 @@ func TestOncePer(t *testing.T) {
 	})
 	t.Run("at least", func(t *testing.T) {
 		key := newKey()
-		start(t, url, sh(key, "", "--once-per", "a", "--at-least", "1s")).exits(0)
+		start(t, url, sh(key, "", "--once-per", "a", "--at-least", "5s")).exits(0)
 		start(t, url, sh(key, "echo", "--once-per", "a", "--skipped", "9")).exits(9)
 		until(t, "it can be done again", func() bool {
 			p := start(t, url, sh(key, "echo again", "--once-per", "a"))

@@ -224,7 +224,7 @@ func TestTerminalJobControl(t *testing.T) {
 func TestTerminalLossWhileSuspended(t *testing.T) {
 	t.Parallel()
 	srv, key := redistest.Single(t), newKey()
-	s := shell(t, srv.URL()+"?validity=500ms")
+	s := shell(t, srv.URL()+"?validity=2s")
 	file := t.TempDir() + "/script"
 	script := `trap "echo continued" CONT; trap "echo terminated; exit 3" TERM; sleep 60 & wait; echo went on`
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
-// rightsValidity is short: a session that is not renewed has to end.
-const rightsValidity = 600 * time.Millisecond
+// rightsValidity is short, since a session that is not renewed has to end, and long enough for the
+// others, which have to live through many preparations at a time.
+const rightsValidity = 3 * time.Second
 
 // granting: Postgres refuses two changes of one object's rights at the same time.
 var granting sync.Mutex

@@ -180,17 +180,17 @@ func TestPostgresForeignRowLock(t *testing.T) {
 // A session whose row is busy is not lost by that, and does not keep the others from being renewed.
 func TestPostgresBusyRow(t *testing.T) {
 	w := newPGWorld(t)
-	l := w.open(nil) // a validity of 2 s
+	l := w.open(func(c *postgres.Config) { c.Validity = 6 * time.Second }) // renewed every 2 s
 	busy, other := mustLock(t, l, "busy"), mustLock(t, l, "other")
 	unlock := w.lockRows("key = 'busy'")
-	time.Sleep(1200 * time.Millisecond) // two renewals
+	time.Sleep(2500 * time.Millisecond) // one renewal at least
 	unlock()
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second)
 	if busy.Err() != nil || other.Err() != nil {
-		t.Fatalf("after 1.2 s: %v, %v", busy.Err(), other.Err())
+		t.Fatalf("after 2.5 s: %v, %v", busy.Err(), other.Err())
 	}
 	unlock = w.lockRows("key = 'busy'")
-	time.Sleep(3 * time.Second)
+	time.Sleep(8 * time.Second)
 	unlock()
 	if !errors.Is(busy.Err(), locker.ErrLost) {
 		t.Errorf("a session that was not renewed within its validity: %v", busy.Err())

@@ -141,23 +141,33 @@ func TestProxyLatency(t *testing.T) {
 	srv := Start(t)
 	p := NewProxy(t, srv.Addr())
 	w := dial(t, p.Addr())
+	// The quickest of some tries: a machine that stands still is late too.
+	quickest := func(tries int, what func()) time.Duration {
+		d := time.Hour
+		for range tries {
+			begin := time.Now()
+			what()
+			d = min(d, time.Since(begin))
+		}
+		return d
+	}
 	p.Latency(40*time.Millisecond, 60*time.Millisecond)
-	begin := time.Now()
-	for range 10 {
-		w.send(t, "PING") // pipelined
-		time.Sleep(time.Millisecond)
-	}
-	for range 10 {
-		expect(t, w, soon, "+PONG")
-	}
-	if d := time.Since(begin); d < 100*time.Millisecond || d > 500*time.Millisecond {
+	if d := quickest(3, func() {
+		for range 10 {
+			w.send(t, "PING") // pipelined
+			time.Sleep(time.Millisecond)
+		}
+		for range 10 {
+			expect(t, w, soon, "+PONG")
+		}
+	}); d < 100*time.Millisecond || d > 500*time.Millisecond {
 		t.Errorf("ten pipelined round trips took %s, want little more than 100ms", d)
 	}
 	p.Heal()
-	begin = time.Now()
-	w.send(t, "PING")
-	expect(t, w, soon, "+PONG")
-	if d := time.Since(begin); d > 40*time.Millisecond {
+	if d := quickest(20, func() {
+		w.send(t, "PING")
+		expect(t, w, soon, "+PONG")
+	}); d > 40*time.Millisecond {
 		t.Errorf("a round trip after Heal took %s", d)
 	}
 }
