@@ -360,6 +360,9 @@ func TestDoctorPostgresServer(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	standby := srv.Standby(t)
+	until(t, "the standby is known", func() bool {
+		return pgtest.Value[int](t, srv, "postgres", "SELECT count(*)::int FROM pg_stat_replication WHERE state = 'streaming'") == 1
+	})
 	doctor(t, srv.URL("postgres")).wants(t, "failover", "warning: 1 standbys, 0 of them synchronous")
 	doctor(t, standby.URL("postgres")).wants(t, "standby", "critical: this is a standby")
 	doctor(t, "postgres://postgres@"+pgtest.StartBouncer(t, srv).Addr()+"/postgres?sslmode=disable").wants(t, "pooler", "warning: a pooler in transaction mode")

@@ -210,17 +210,19 @@ func TestWrongPeerStays(t *testing.T) {
 	l := open(t, redis.Config{Addrs: []string{srv.Addr()}}, locker.Config{})
 	srv.Do(t, "REPLICAOF", "127.0.0.1", "1")
 	before := srv.Info(t, "stats")["total_connections_received"]
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		_, _ = l.TryLock(ctx, "k", minute)
-	}
-	after := srv.Info(t, "stats")["total_connections_received"]
+	began := time.Now()
 	var n, m int
 	fmt.Sscan(before, &n)
-	fmt.Sscan(after, &m)
-	if m-n < 3 || m-n > 25 {
-		t.Errorf("%d connections in a second; want about 10", m-n)
+	for time.Since(began) < time.Second || m-n < 3 && time.Since(began) < 10*time.Second {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, _ = l.TryLock(ctx, "k", minute)
+		cancel()
+		if time.Since(began) >= time.Second {
+			fmt.Sscan(srv.Info(t, "stats")["total_connections_received"], &m)
+		}
+	}
+	if took := time.Since(began); m-n < 3 || float64(m-n) > 25*took.Seconds() {
+		t.Errorf("%d connections in %s; want about 10 a second", m-n, took)
 	}
 }
 
@@ -366,7 +368,7 @@ func TestMistakesAreNamed(t *testing.T) {
 					t.Errorf("%q does not mention %q", err, w)
 				}
 			}
-			if took > time.Second {
+			if took > 3*time.Second { // a connection has 5 s
 				t.Errorf("it took %s", took)
 			}
 			t.Log(err)

@@ -105,7 +105,9 @@ func (l *lane) target(t *testing.T) *conformance.Target {
 	for _, p := range l.proxies {
 		own := c
 		own.Addrs = []string{p.Addr()}
-		opens = append(opens, func() (*locker.Locker, error) { return redis.New(context.Background(), own, locker.Config{}) })
+		opens = append(opens, func() (*locker.Locker, error) {
+			return patiently(func() (*locker.Locker, error) { return redis.New(context.Background(), own, locker.Config{}) })
+		})
 	}
 	t.Cleanup(l.s.believers(fmt.Sprint("believed ", c.Prefix), opens))
 	t.Cleanup(l.trouble(c.ClientName)) // ends first

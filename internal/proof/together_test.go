@@ -96,7 +96,7 @@ func lateTogether(t *testing.T, b driver.Backend) {
 
 func TestTogetherLateRedis(t *testing.T) {
 	srv := redistest.Start(t)
-	lateTogether(t, openDriver(t, redis.Config{Addrs: []string{srv.Addr()}, Validity: minValidity}))
+	lateTogether(t, openDriver(t, redis.Config{Addrs: []string{srv.Addr()}, Validity: 3 * time.Second}))
 }
 
 func TestTogetherLatePostgres(t *testing.T) {
