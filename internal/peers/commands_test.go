@@ -68,7 +68,21 @@ func TestCommands(t *testing.T) {
 // however many they are. (Two Locks, of which the second has to look again once it stands in
 // line; one to set tokens aside; the last Unlock; and the place in line, which is given up.)
 func TestPassingCommands(t *testing.T) {
-	const many = 40
+	const many, most = 40, 8
+	// On a machine that stands still the others may come before the first one is in line, and each
+	// turn that ends by its time is a command more.
+	var got []string
+	for range 3 {
+		if got = passed(t, many); len(got) <= most {
+			return
+		}
+	}
+	t.Errorf("%d holds took %d commands: %v", many+1, len(got), got)
+}
+
+// passed is what so many holds of one key cost that are handed off within a process.
+func passed(t *testing.T, many int) (commands []string) {
+	t.Helper()
 	l, sent := watched(t, redis.Config{})
 	lease, err := l.Lock(t.Context(), "k", locker.WithTTL(time.Minute))
 	if err != nil {
@@ -88,7 +102,6 @@ func TestPassingCommands(t *testing.T) {
 		}()
 	}
 	time.Sleep(100 * time.Millisecond) // nothing outside tells when the last one stands in line
-	begun := time.Now()
 	for range many {
 		if err := lease.Unlock(t.Context()); err != nil {
 			t.Fatal(err)
@@ -101,11 +114,7 @@ func TestPassingCommands(t *testing.T) {
 	if err := lease.Unlock(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// On a machine that is so slow that turns end by their time, each end is one more.
-	turns := int(time.Since(begun) / (5 * time.Millisecond))
-	if got := without(sent(), "ping", "eval"); len(got) > 8+turns { // eval: the first of each script
-		t.Errorf("%d holds took %d commands: %v", many+1, len(got), got)
-	}
+	return without(sent(), "ping", "eval") // eval: the first of each script
 }
 
 // TestIdleCommands: a session costs its renewals and nothing else, a lease nothing. What the
