@@ -61,40 +61,10 @@ func (l *Locker) LockAll(ctx context.Context, keys []string, opts ...Option) (*L
 		}
 	}
 	all := &Leases{l: l.core, ttl: set.ttl, kept: set.keep, done: make(chan struct{})}
-	if done, err := all.together(ctx, whole, &set); done || err != nil {
-		if err == nil {
-			err = all.complete()
-		}
-		if err != nil {
-			_ = all.Unlock(ctx)
-			return nil, err
-		}
-		return all, nil
+	done, err := all.together(ctx, whole, &set)
+	if !done && err == nil {
+		err = all.oneByOne(ctx, l, keys, opts)
 	}
-	if !set.keep && set.ttl > 0 {
-		// The first ones must not run out while the others are waited for.
-		opts = append(slices.Clip(opts), WithKeepAlive(0))
-	}
-	// A loss while others are waited for ends the wait.
-	waiting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	began := all.watch(cancel)
-	defer began()
-	for _, key := range keys {
-		s, err := l.Lock(waiting, key, opts...)
-		if err == nil {
-			all.add(s)
-			err = all.Err()
-		} else if lost := all.Err(); lost != nil {
-			err = lost
-		}
-		if err == nil {
-			continue
-		}
-		_ = all.Unlock(ctx)
-		return nil, err
-	}
-	err := all.level(ctx)
 	if err == nil {
 		err = all.complete()
 	}
@@ -103,6 +73,32 @@ func (l *Locker) LockAll(ctx context.Context, keys []string, opts ...Option) (*L
 		return nil, err
 	}
 	return all, nil
+}
+
+// oneByOne takes the locks in the order of keys, and makes them end at one time.
+func (a *Leases) oneByOne(ctx context.Context, l *Locker, keys []string, opts []Option) error {
+	if !a.kept && a.ttl > 0 {
+		// The first ones must not run out while the others are waited for.
+		opts = append(slices.Clip(opts), WithKeepAlive(0))
+	}
+	// A loss while others are waited for ends the wait.
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := a.watch(cancel)
+	defer began()
+	for _, key := range keys {
+		s, err := l.Lock(waiting, key, opts...)
+		if err == nil {
+			a.add(s)
+			err = a.Err()
+		} else if lost := a.Err(); lost != nil {
+			err = lost
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return a.level(ctx)
 }
 
 // complete says that a loss from now on ends the others; one that came before is the error.

@@ -363,11 +363,9 @@ var core = []change{
 		`		if failed && !MUTATED {`},
 
 	{"MULTI-001", "what was taken before one could not be had stays taken", "lockall.go",
-		`			continue
-		}
+		`	if err != nil {
 		_ = all.Unlock(ctx)`,
-		`			continue
-		}
+		`	if err != nil {
 		if !MUTATED { _ = all.Unlock(ctx) }`},
 	{"MULTI-001", "a key that is there twice is taken twice", "lockall.go",
 		`	keys = slices.Compact(keys)`,
