@@ -16,11 +16,18 @@ type Scenario struct {
 	Goals   []Goal
 	// Subjects in the order of the first round.
 	Subjects []Subject
+	// Rounds is the number of rounds of a row that takes long, if it is to be less than that of all.
+	Rounds int
+	// Opening are the columns that it adds to the table with which the report opens.
+	Opening []Column
 	// Together runs the subjects of a round at the same time: for work that is mostly waiting.
 	Together bool
 	// Note says what a reader must know to read the figures.
 	Note string
 }
+
+// A Column is one metric, and what the opening table calls it.
+type Column struct{ Metric, Heading string }
 
 // A Subject is one of those who do the work.
 type Subject struct {

@@ -42,15 +42,28 @@ const (
 	allocations = "allocations"
 	p99Wait     = "p99 wait"
 	worst       = "worst Lock"
+	worstMoby   = "worst moby/locker"
+	excess      = "worst Lock − 2 × moby/locker's"
+	p999        = "p99.9 Lock"
+	alone       = "1 goroutine"
+	both        = "2 goroutines"
+	scaling     = "scaling"
+	cpuEach     = "CPU each"
+	clientEach  = "client CPU each"
+	serverEach  = "server CPU each"
+	nextHas     = "next has it"
+	lastHas     = "last has it"
+	serverStays = "server memory"
 	bytesEach   = "bytes each"
 	collection  = "GC cycle"
 )
 
 var units = map[string]string{
 	perPair: "ns", p50: "ns", p99: "ns", handOff: "ns", p99Wait: "ns", worst: "ns", collection: "ns",
-	throughput: "/s", bytesEach: "B",
+	cpuEach: "ns", clientEach: "ns", serverEach: "ns", nextHas: "ns", lastHas: "ns", worstMoby: "ns", excess: "ns", p999: "ns",
+	throughput: "/s", alone: "/s", both: "/s", bytesEach: "B", serverStays: "MB",
 	"lateness p50": "ns", "lateness p99": "ns", "lateness": "ns",
-	"all gone": "ns", "p99.9 Lock": "ns",
+	"all gone": "ns",
 	"wake-ups": "/s", "client CPU": "%",
 }
 
@@ -75,7 +88,7 @@ func show(metric string, v float64) string {
 			return number(v/1e3) + " k/s"
 		}
 		return number(v) + "/s"
-	case "B", "%":
+	case "B", "MB", "%":
 		return number(v) + " " + unit
 	}
 	return number(v)
