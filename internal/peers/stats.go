@@ -51,16 +51,21 @@ const (
 	cpuEach     = "CPU each"
 	clientEach  = "client CPU each"
 	serverEach  = "server CPU each"
+	callsEach   = "server calls per pair"
 	nextHas     = "next has it"
+	nextCalled  = "next has it, if called"
 	lastHas     = "last has it"
 	serverStays = "server memory"
 	bytesEach   = "bytes each"
 	collection  = "GC cycle"
 )
 
+// pairsDone is for whoever divides by it, and not in the report.
+const pairsDone = "pairs"
+
 var units = map[string]string{
 	perPair: "ns", p50: "ns", p99: "ns", handOff: "ns", p99Wait: "ns", worst: "ns", collection: "ns",
-	cpuEach: "ns", clientEach: "ns", serverEach: "ns", nextHas: "ns", lastHas: "ns", worstMoby: "ns", excess: "ns", p999: "ns",
+	cpuEach: "ns", clientEach: "ns", serverEach: "ns", nextHas: "ns", nextCalled: "ns", lastHas: "ns", worstMoby: "ns", excess: "ns", p999: "ns",
 	throughput: "/s", alone: "/s", both: "/s", bytesEach: "B", serverStays: "MB",
 	"lateness p50": "ns", "lateness p99": "ns", "lateness": "ns",
 	"all gone": "ns",
