@@ -18,7 +18,7 @@ type Scenario struct {
 	Subjects []Subject
 	// Rounds is the number of rounds of a row that takes long, if it is to be less than that of all.
 	Rounds int
-	// Opening are the columns that it adds to the table with which the report opens.
+	// Opening are the columns that it adds to its section's table with which the page opens.
 	Opening []Column
 	// Together runs the subjects of a round at the same time: for work that is mostly waiting.
 	Together bool
@@ -140,6 +140,14 @@ type Result struct {
 	Scenario *Scenario
 	rounds   map[string]map[int]Sample // by subject, by round
 	failed   map[string]string         // by subject: why it gave up
+}
+
+// wanted is how many of so many rounds the scenario was to do.
+func (s *Scenario) wanted(rounds int) int {
+	if s.Rounds > 0 {
+		return min(s.Rounds, rounds)
+	}
+	return rounds
 }
 
 func (r *Result) missing(subject string) string {
