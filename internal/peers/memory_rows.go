@@ -42,13 +42,13 @@ func memoryScenarios() []Scenario {
 		Name:     "64 goroutines, one key, FIFO",
 		Goals:    []Goal{AtMost(1.25, handOff, handleFIFO), AtLeast(0.9, shares)},
 		Opening:  []Column{{handOff, "hand-off, 64 goroutines"}},
-		Subjects: subjects(task1("handOff", Crowd{Goroutines: 64, Millis: 200}), lockstep, lockstepSession, handleFIFO, channelFIFO, plainMutex, mobyLocker),
+		Subjects: subjects(task1("handOff", Crowd{Goroutines: 64, Millis: 120}), lockstep, lockstepSession, handleFIFO, channelFIFO, plainMutex, mobyLocker),
 		Note:     "The hand-off is from the beginning of an unlock to the return of the next one's lock. sync.Mutex and moby/locker have no order: they mostly hand over to themselves. The FIFOs look at no key.",
 	},
-		held("1 M held leases", million),
-		held("5 M held leases", 5*million),
+		held("1 M held leases", million, 10),
+		held("5 M held leases", 5*million, 3),
 		{
-			Name:  "1 M leases due at the same instant",
+			Name: "1 M leases due at the same instant", Rounds: 6,
 			Goals: []Goal{AtLeast(1.5e6, throughput), AtMost(1e6, excess), AtMost(100e3, p999)},
 			Subjects: []Subject{
 				afresh(lockstep, 0, "herd", Herd{N: million}),
@@ -56,7 +56,7 @@ func memoryScenarios() []Scenario {
 			},
 			Note: "The worst Lock is that of one goroutine which locks and unlocks other keys meanwhile, in turns with a moby/locker that nobody else uses; the goal is about the median of the rounds' worst.",
 		}, {
-			Name:  "1 M leases due evenly over 5 s",
+			Name: "1 M leases due evenly over 5 s", Rounds: 3,
 			Goals: []Goal{AtMost(3e6, "lateness p50"), AtMost(5e6, "lateness p99"), AtMost(0, "ended early")},
 			Subjects: []Subject{
 				afresh(lockstep, 0, "evenly", Herd{N: million, SpreadMillis: 5000}),
@@ -64,7 +64,7 @@ func memoryScenarios() []Scenario {
 			},
 			Note: "Until a goroutine that waits on Done has noticed; one of 97 leases has one.",
 		}, {
-			Name:  "idle, and idle with 1 M sessions",
+			Name: "idle, and idle with 1 M sessions", Rounds: 5,
 			Goals: []Goal{AtMost(0, wakeUps), AtMost(0, wakeUps).by(lockstepSessions)},
 			Subjects: []Subject{
 				idle(lockstep, lockstep, Many{}),
@@ -80,9 +80,10 @@ func memoryScenarios() []Scenario {
 const lockstepSessions = "Lockstep, 1 M sessions"
 
 // held is a row about memory.
-func held(name string, n int) Scenario {
+func held(name string, n, rounds int) Scenario {
 	return Scenario{
 		Name:     name,
+		Rounds:   rounds,
 		Goals:    []Goal{AtMost(200, bytesEach), AtMost(0.4, collection, afterFuncMap)},
 		Subjects: subjects(holding(n), lockstep, afterFuncMap),
 		Note:     "The memory is without the keys and the user's slice of handles, and with the handles. The GC cycle is a whole runtime.GC in a process with nothing else.",

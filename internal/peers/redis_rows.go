@@ -39,10 +39,10 @@ func redisScenarios() []Scenario {
 			redisGoal(AtLeast(2, throughput, bsmRedislock)),
 		},
 		Opening: []Column{{throughput, "64 goroutines, 64 keys"}, {clientEach, "client CPU per pair"}, {serverEach, "server CPU per pair"}},
-		Subjects: onOneServer(free, Pairs{Workers: 64, Millis: 300},
+		Subjects: onOneServer(free, Pairs{Workers: 64, Millis: 200},
 			lockstepRedis, floor, rawMinting, redsyncRueidis, bsmRedislock, rawRueidislock, redsyncGoRedis),
 	}, {
-		Name: "one key, 64 goroutines in one process",
+		Name: "one key, 64 goroutines in one process", Rounds: 5,
 		Goals: []Goal{
 			redisGoal(AtLeast(30, throughput, rawRueidislock)),
 			redisGoal(AtMost(0.05, p99Wait, rawRueidislock)),
@@ -53,7 +53,7 @@ func redisScenarios() []Scenario {
 		Subjects: rush(sharedServer().served(), 1, 64, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
 		Note:     rushNote,
 	}, {
-		Name: "one key, 8 processes × 8 goroutines",
+		Name: "one key, 8 processes × 8 goroutines", Rounds: 5,
 		Goals: []Goal{
 			redisGoal(AtLeast(10, throughput, rawRueidislock)),
 			redisGoal(AtMost(0.2, p99Wait, rawRueidislock)),
@@ -65,8 +65,8 @@ func redisScenarios() []Scenario {
 		Subjects: rush(sharedServer().served(), 8, 8, lockstepRedis, rawRueidislock, redsyncRueidis, bsmRedislock),
 		Note:     rushNote + " rueidislock can lose the gate that its waiters share: then all of a process wait for a free lock until their ctx ends, and its figures are of the time before.",
 	},
-		manyClients(32, 1500*time.Millisecond, 4, 0.9, 250e6),
-		manyClients(100, 3*time.Second, 7, 0.75, 800e6),
+		manyClients(32, 3*time.Second, 4, 0.9, 250e6),
+		manyClients(100, 5*time.Second, 7, 0.75, 800e6),
 		{
 			Name: "hand-off to an idle waiter in another process",
 			Goals: []Goal{
@@ -269,10 +269,11 @@ func rush(shared served, processes, goroutines int, names ...string) []Subject {
 	return rushes(shared, processes, Rush{Goroutines: goroutines}, names...)
 }
 
-// manyClients is a row of a line that lasts so long, with its goals.
+// manyClients is a row of a line that lasts so long, with its goals. Shares of few turns each differ by
+// chance, so that it is better to do few rounds that last.
 func manyClients(clients int, lasts time.Duration, perAcquisition, share, wait float64) Scenario {
 	return Scenario{
-		Name: fmt.Sprintf("one key, %d processes, held for 2 ms", clients),
+		Name: fmt.Sprintf("one key, %d processes, held for 2 ms", clients), Rounds: 3,
 		Goals: []Goal{
 			redisGoal(AtMost(perAcquisition, scriptsEach)),
 			redisGoal(AtLeast(share, shares)),
@@ -372,9 +373,9 @@ func handOffs(shared served, names ...string) []Subject {
 		return Subject{Name: name, Open: func(b *Bench) func() Sample {
 			addr := shared.addr(b)
 			holder, waiter := b.child(name, addr), b.child(name, addr)
-			times := 20
+			times := 12
 			if name == redsyncDefault || name == cirelloQuick {
-				times = 3
+				times = 2
 			}
 			return func() Sample {
 				var took []time.Duration
@@ -482,7 +483,7 @@ func bareHandOff(shared served, name, hear, tell string, args any) Subject {
 		from, to := b.child("", addr), b.child("", addr)
 		return func() Sample {
 			var took []time.Duration
-			for range 20 {
+			for range 12 {
 				wait := to.start(hear, args)
 				b.sleep(untilIdle)
 				var sent, got time.Time
@@ -504,7 +505,7 @@ func crashed(name string, others int, limit float64) Scenario {
 	)
 	shared, filled := sharedServer(), false
 	return Scenario{
-		Name:  name,
+		Name: name, Rounds: 6,
 		Goals: []Goal{redisGoal(AtMost(limit, "lateness"))},
 		Subjects: subjects(func(name string) Subject {
 			return Subject{Name: name, Open: func(b *Bench) func() Sample {
