@@ -89,7 +89,11 @@ func TestServerCalls(t *testing.T) {
 	time.Sleep(2 * time.Millisecond) // within a millisecond, the second token takes a call less
 	before := srv.CommandStats(t)
 	pairs()
-	if stats := srv.CommandStats(t).Since(before); calls(stats) != want*keys {
+	stats := srv.CommandStats(t).Since(before)
+	if stats["pexpiretime"] == 0 {
+		t.Skip("before Redis 7, asking for the time takes another call")
+	}
+	if calls(stats) != want*keys {
 		t.Errorf("%d pairs took %d calls; want %d each: %v", keys, calls(stats), want, stats)
 	}
 }
