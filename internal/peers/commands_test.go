@@ -64,6 +64,40 @@ func TestCommands(t *testing.T) {
 	expect("Unlock of a session", once)
 }
 
+// TestServerCalls: what the scripts of an uncontended pair have the server do. Four calls take a lock
+// and mint its token, two give it back.
+func TestServerCalls(t *testing.T) {
+	const keys, want = 20, 6
+	srv := redistest.Start(t)
+	l, err := redis.New(t.Context(), redis.Config{Addrs: []string{srv.Addr()}}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	pairs := func() {
+		for i := range keys {
+			lease, err := l.Lock(t.Context(), fmt.Sprint("orders:", i), locker.WithTTL(time.Minute))
+			if err == nil {
+				err = lease.Unlock(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pairs()                          // the first on a key makes its counter
+	time.Sleep(2 * time.Millisecond) // within a millisecond, the second token takes a call less
+	before := srv.CommandStats(t)
+	pairs()
+	stats := srv.CommandStats(t).Since(before)
+	if stats["pexpiretime"] == 0 {
+		t.Skip("before Redis 7, asking for the time takes another call")
+	}
+	if calls(stats) != want*keys {
+		t.Errorf("%d pairs took %d calls; want %d each: %v", keys, calls(stats), want, stats)
+	}
+}
+
 // TestPassingCommands: a key that many of one process want costs the server a few scripts,
 // however many they are. (Two Locks, of which the second has to look again once it stands in
 // line; one to set tokens aside; the last Unlock; and the place in line, which is given up.)

@@ -14,7 +14,8 @@
 //  1. Write what a child does in one round: a task, in memory_tasks.go, redis_tasks.go or postgres_tasks.go,
 //     a function that gets the subject's locks and returns a [Sample].
 //  2. Add a Scenario that names the task, its subjects and its goals, in memory_rows.go,
-//     redis_rows.go or postgres_rows.go.
+//     redis_rows.go or postgres_rows.go. What a reader came for has an Opening, too: a column of the
+//     tables with which the page begins.
 //
 // To add a peer, add it to memoryLocks, redisLocks or postgresLocks, and name it in the scenarios.
 //

@@ -8,15 +8,18 @@ import (
 
 // The subjects' names. A name chooses what openLocks opens.
 const (
-	lockstep = "Lockstep"
+	lockstep        = "Lockstep"
+	lockstepSession = "Lockstep session"
 
 	mobyLocker   = "moby/locker"
 	afterFuncMap = "AfterFunc map"
 	channelFIFO  = "FIFO of channels"
+	handleFIFO   = "FIFO with a handle and two clock readings"
 	plainMutex   = "sync.Mutex"
 
 	floor          = "floor"
 	floorPipelined = "floor, always pipelining"
+	rawMinting     = "raw client that tracks, pipelines and mints"
 	lockstepRedis  = "Lockstep on Redis"
 	rawRueidislock = "rueidislock"
 	rueidislock1s  = "rueidislock, validity 1 s"

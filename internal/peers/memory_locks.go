@@ -13,11 +13,13 @@ import (
 )
 
 var memoryLocks = map[string]opener{
-	lockstep:     openLockstep,
-	mobyLocker:   openMoby,
-	afterFuncMap: openAfterFunc,
-	channelFIFO:  openFIFO,
-	plainMutex:   openMutex,
+	lockstep:        openLockstep,
+	lockstepSession: openLockstepSession,
+	mobyLocker:      openMoby,
+	afterFuncMap:    openAfterFunc,
+	channelFIFO:     openFIFO,
+	handleFIFO:      openHandleFIFO,
+	plainMutex:      openMutex,
 }
 
 var errTaken = errors.New("the key is taken")
@@ -28,6 +30,24 @@ func openLockstep(context.Context, string) (*locks, error) {
 		return nil, err
 	}
 	return lockstepLocks(l), nil
+}
+
+// openLockstepSession: without a ttl, as moby/locker is.
+func openLockstepSession(context.Context, string) (*locks, error) {
+	l, err := memory.New(memory.Config{}, locker.Config{})
+	if err != nil {
+		return nil, err
+	}
+	all := lockstepLocks(l)
+	all.pair = func(ctx context.Context, key string) error {
+		lease, err := l.Lock(ctx, key, locker.WithSession())
+		if err != nil {
+			return err
+		}
+		return lease.Unlock(ctx)
+	}
+	all.lock = func(ctx context.Context, key string) (any, error) { return l.Lock(ctx, key, locker.WithSession()) }
+	return all, nil
 }
 
 // lockstepLocks is the same for every backend.
@@ -228,6 +248,36 @@ func (f *fifo) unlock() {
 	if w != nil {
 		w.ready <- struct{}{}
 	}
+}
+
+// openHandleFIFO is the floor for order together with a deadline that is looked at and a handle that
+// each holder has to itself.
+func openHandleFIFO(context.Context, string) (*locks, error) {
+	f, epoch := &fifo{}, time.Now()
+	f.waiters.New = func() any { return &fifoWaiter{ready: make(chan struct{}, 1)} }
+	return &locks{
+		lock: func(_ context.Context, key string) (any, error) {
+			h := &fifoHandle{key: key, due: time.Since(epoch) + leaseTTL}
+			f.lock()
+			return h, nil
+		},
+		unlock: func(_ context.Context, _ string, held any) error {
+			over := time.Since(epoch) > held.(*fifoHandle).due
+			f.unlock()
+			if over {
+				return errLost
+			}
+			return nil
+		},
+		close: func() {},
+	}, nil
+}
+
+// fifoHandle has as many bytes as a Lease, and like it something for the collector to follow.
+type fifoHandle struct {
+	key string
+	due time.Duration
+	_   [56]byte
 }
 
 func openMutex(context.Context, string) (*locks, error) {

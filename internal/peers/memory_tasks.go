@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	mobylocker "github.com/moby/locker"
 )
 
 // tasks are all that a child can do.
@@ -62,6 +64,10 @@ func pairs(c *childState, a Pairs) (any, error) {
 	var wg sync.WaitGroup
 	counts, errs := make([]int, a.Workers), make([]error, a.Workers)
 	ctx := context.Background()
+	cpu, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	end := start.Add(time.Duration(a.Millis) * time.Millisecond)
 	for w := range a.Workers {
@@ -87,6 +93,10 @@ func pairs(c *childState, a Pairs) (any, error) {
 	}
 	wg.Wait()
 	took := time.Since(start)
+	after, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
 	total := 0
 	for w, n := range counts {
 		if errs[w] != nil {
@@ -97,6 +107,7 @@ func pairs(c *childState, a Pairs) (any, error) {
 	return Sample{
 		perPair:    float64(took.Nanoseconds()) * float64(a.Workers) / float64(total),
 		throughput: float64(total) / took.Seconds(),
+		cpuEach:    float64(after-cpu) / float64(total),
 	}, nil
 }
 
@@ -315,6 +326,7 @@ func herd(c *childState, a Herd) (any, error) {
 	}
 	keys := makeKeys("others", 1024)
 	took := make([]time.Duration, 0, 1<<23)
+	moby, mobyWorst := mobylocker.New(), time.Duration(0)
 	runtime.GC()
 	if time.Now().After(due) {
 		return nil, errSlow
@@ -336,16 +348,27 @@ func herd(c *childState, a Herd) (any, error) {
 			return nil, err
 		}
 		took = append(took, time.Since(start))
+
+		// What the scheduler and the collector do to a lock that has nothing to end.
+		start = time.Now()
+		moby.Lock(keys[i%len(keys)])
+		if err := moby.Unlock(keys[i%len(keys)]); err != nil {
+			return nil, err
+		}
+		mobyWorst = max(mobyWorst, time.Since(start))
 	}
 	if !gone.Load() {
 		return nil, fmt.Errorf("after %s some leases had not ended", time.Since(due).Round(time.Second))
 	}
 	slices.Sort(took)
+	longest := took[len(took)-1]
 	return Sample{
-		"all gone":   float64(goneAfter.Nanoseconds()),
-		throughput:   float64(a.N) / goneAfter.Seconds(),
-		worst:        float64(took[len(took)-1]),
-		"p99.9 Lock": float64(quantile(took, 0.999)),
+		"all gone": float64(goneAfter.Nanoseconds()),
+		throughput: float64(a.N) / goneAfter.Seconds(),
+		worst:      float64(longest),
+		worstMoby:  float64(mobyWorst),
+		excess:     float64(longest - 2*mobyWorst),
+		p999:       float64(quantile(took, 0.999)),
 	}, nil
 }
 

@@ -229,8 +229,11 @@ func openCirello(server string, lease time.Duration) (*locks, error) {
 		return nil, err
 	}
 	client, err := cirello.New(db, cirello.WithLeaseDuration(lease), cirello.WithHeartbeatFrequency(0))
-	if err == nil && client.TryCreateTable() != nil {
-		err = client.TryCreateTable() // two at once fail, and the second time it is there
+	if err == nil {
+		err = client.TryCreateTable()
+	}
+	for tries := 0; client != nil && err != nil && tries < 3; tries++ {
+		err = client.TryCreateTable() // processes that create it at once fail, each of its parts once
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -13,19 +13,21 @@ func postgresScenarios() []Scenario {
 	return []Scenario{{
 		Name:     "lease Lock + Unlock, 1 goroutine",
 		Goals:    []Goal{postgresGoal(AtMost(1.5, p50, twoUpdates))},
+		Opening:  []Column{{p50, "Lock + Unlock, p50"}},
 		Subjects: onOnePostgres("latency", Pairs{Workers: 1, Millis: 300}, lockstepPostgres, twoUpdates, advisorySession, advisoryTx, cirelloPglock, allissonPglock),
 		Note:     shortcomings,
 	}, {
 		Name:     "32 goroutines, distinct keys",
 		Goals:    []Goal{postgresGoal(AtLeast(3, throughput, cirelloPglock))},
-		Subjects: onOnePostgres("latency", Pairs{Workers: 32, Millis: 500}, lockstepPostgres, twoUpdates, advisorySession, advisoryTx, cirelloPglock, allissonPglock),
+		Opening:  []Column{{throughput, "32 goroutines, 32 keys"}, {clientEach, "client CPU per pair"}},
+		Subjects: onOnePostgres("latency", Pairs{Workers: 32, Millis: 300}, lockstepPostgres, twoUpdates, advisorySession, advisoryTx, cirelloPglock, allissonPglock),
 		Note:     "Each has a pool of 16 connections.",
 	}, {
 		Name:     "an attempt at a key that is held",
 		Goals:    []Goal{postgresGoal(AtMost(1.3, p50, selectOne))},
 		Subjects: onOnePostgres("refused", Pairs{Workers: 1, Millis: 200}, lockstepPostgres, selectOne, advisorySession, cirelloPglock, allissonPglock),
 	}, {
-		Name: "one key, 2 processes × 16 goroutines",
+		Name: "one key, 2 processes × 16 goroutines", Rounds: 3,
 		Goals: []Goal{
 			postgresGoal(AtLeast(0.8, processShares)),
 			postgresGoal(AtMost(0, stuckWaiters)),
@@ -34,11 +36,13 @@ func postgresScenarios() []Scenario {
 		Note:     "Waits that had not ended count with what they had lasted. A waiter is stuck that has not got the key half a second after nobody else wants it. cirello.io/pglock polls once a lease, here of 1 s.",
 	}, {
 		Name:     "hand-off to an idle waiter in another process",
+		Rounds:   6,
 		Goals:    []Goal{postgresGoal(AtMost(2, p50, bareNotify))},
+		Opening:  []Column{{p50, "hand-off to another process"}},
 		Subjects: postgresHandOffs(lockstepPostgres, advisorySession, advisoryTx, cirelloQuick, allissonPglock),
 		Note:     "From the beginning of the unlock, or of the NOTIFY, to the moment when the other process has it. “With UPDATEs” is what a lock whose holder stands in a row cannot do without: an UPDATE that notifies, and one by the process that hears of it, each of which waits for the disk. A bare NOTIFY does not.",
 	}, {
-		Name: "10 k held sessions, and idle",
+		Name: "10 k held sessions, and idle", Rounds: 4,
 		Goals: []Goal{
 			postgresGoal(AtMost(1, statementsEach)),
 			postgresGoal(AtMost(1, tripsEach)),
@@ -85,7 +89,7 @@ func onOnePostgres(task string, args any, names ...string) []Subject {
 		return Subject{Name: name, Open: func(b *Bench) func() Sample {
 			c := b.child(name, shared(b).Addr())
 			c.sample(task, args) // connects, and creates what it needs
-			return func() Sample { return c.sample(task, args) }
+			return func() Sample { return c.sample(task, args).without(pairsDone) }
 		}}
 	}, names...)
 }

@@ -24,6 +24,7 @@ var redisLocks = map[string]opener{
 	lockstepRedis:  openLockstepRedis,
 	floor:          func(ctx context.Context, server string) (*locks, error) { return openFloor(server, false) },
 	floorPipelined: func(ctx context.Context, server string) (*locks, error) { return openFloor(server, true) },
+	rawMinting:     openRawMinting,
 	rawRueidislock: func(ctx context.Context, server string) (*locks, error) { return openRueidislock(server, validity) },
 	rueidislock1s:  func(ctx context.Context, server string) (*locks, error) { return openRueidislock(server, time.Second) },
 	redsyncRueidis: func(ctx context.Context, server string) (*locks, error) {
@@ -71,7 +72,7 @@ func openFloor(server string, pipelined bool) (*locks, error) {
 	if err != nil {
 		return nil, err
 	}
-	release := rueidis.NewLuaScript(`if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`)
+	release := rueidis.NewLuaScript(compareAndDelete)
 	var n atomic.Uint64
 	return &locks{
 		pair: func(ctx context.Context, key string) error {
@@ -89,6 +90,46 @@ func openFloor(server string, pipelined bool) (*locks, error) {
 		close: client.Close,
 	}, nil
 }
+
+// openRawMinting is the least that a lock costs whose holder hears of its deletion and has a token that
+// grows. The token is not seeded by a clock, so that it would not survive the loss of the counter.
+func openRawMinting(_ context.Context, server string) (*locks, error) {
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{server}, AlwaysPipelining: true,
+		ClientTrackingOptions: []string{"OPTOUT", "NOLOOP"}, OnInvalidations: func([]rueidis.RedisMessage) {},
+	})
+	if err != nil {
+		return nil, err
+	}
+	acquire := rueidis.NewLuaScript(`if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+redis.call('GET', KEYS[1])
+local token = redis.call('INCR', KEYS[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return token`)
+	release := rueidis.NewLuaScript(compareAndDelete)
+	ttl, counterTTL := strconv.FormatInt(leaseTTL.Milliseconds(), 10), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+	var n atomic.Uint64
+	return &locks{
+		pair: func(ctx context.Context, key string) error {
+			owner := "0123456789abcdef0123456789abcdef-" + strconv.FormatUint(n.Add(1), 10)
+			token, err := acquire.Exec(ctx, client, []string{key, key + ":token"}, []string{owner, ttl, counterTTL}).AsInt64()
+			if err != nil {
+				return err
+			}
+			if token == 0 {
+				return errTaken
+			}
+			freed, err := release.Exec(ctx, client, []string{key}, []string{owner}).AsInt64()
+			if err == nil && freed == 0 {
+				err = errLost
+			}
+			return err
+		},
+		close: client.Close,
+	}, nil
+}
+
+const compareAndDelete = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`
 
 var errLost = errors.New("the lock was lost")
 

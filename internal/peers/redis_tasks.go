@@ -16,6 +16,7 @@ import (
 
 var redisTasks = map[string]task{
 	"latency":    typed(latency),
+	"once":       typed(once),
 	"crowd":      typed(crowd),
 	"take":       typed(take),
 	"release":    typed(releaseAt),
@@ -24,6 +25,7 @@ var redisTasks = map[string]task{
 	"roundTrips": typed(roundTrips),
 	"usage":      typed(usage),
 	"pin":        typed(pinSelf),
+	"connect":    typed(connect),
 	"publish":    typed(publish),
 	"subscribe":  typed(subscribe),
 }
@@ -36,6 +38,12 @@ func pinSelf(c *childState, _ struct{}) (any, error) {
 		return nil, err
 	}
 	return nil, pin(os.Getpid())
+}
+
+// connect opens the locks.
+func connect(c *childState, _ struct{}) (any, error) {
+	_, err := c.open()
+	return nil, err
 }
 
 // latency is Pairs over Redis: how long they take one by one, and how many there are.
@@ -51,6 +59,29 @@ func latency(c *childState, a Pairs) (any, error) {
 	return latencyOf(a, func(ctx context.Context, w int) error { return l.pair(ctx, keys[w]) })
 }
 
+// Once is so many keys that are locked and unlocked once each.
+type Once struct{ Keys, Workers int }
+
+func once(c *childState, a Once) (any, error) {
+	l, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, a.Workers)
+	)
+	for w := range a.Workers {
+		wg.Go(func() {
+			for i := w; i < a.Keys && errs[w] == nil; i += a.Workers {
+				errs[w] = l.pair(context.Background(), "once:"+strconv.Itoa(i))
+			}
+		})
+	}
+	wg.Wait()
+	return nil, errors.Join(errs...)
+}
+
 // latencyOf measures what the workers do, again and again.
 func latencyOf(a Pairs, do func(ctx context.Context, worker int) error) (s Sample, err error) {
 	var (
@@ -61,6 +92,10 @@ func latencyOf(a Pairs, do func(ctx context.Context, worker int) error) (s Sampl
 		start = time.Now()
 		end   = start.Add(time.Duration(a.Millis) * time.Millisecond)
 	)
+	cpu, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
 	for w := range a.Workers {
 		wg.Go(func() {
 			own := make([]time.Duration, 0, 1<<14)
@@ -82,11 +117,17 @@ func latencyOf(a Pairs, do func(ctx context.Context, worker int) error) (s Sampl
 		return nil, err
 	}
 	all := time.Since(start)
+	after, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
 	slices.Sort(took)
 	return Sample{
 		p50:        float64(quantile(took, 0.5)),
 		p99:        float64(quantile(took, 0.99)),
 		throughput: float64(len(took)) / all.Seconds(),
+		clientEach: float64(after-cpu) / float64(len(took)),
+		pairsDone:  float64(len(took)),
 	}, nil
 }
 
@@ -107,6 +148,7 @@ type Rushed struct {
 	Counts   []int64 // by goroutine, until End
 	Acquired int64   // also after it
 	Stuck    int
+	CPU      time.Duration   // of the whole process
 	Waits    []time.Duration // of those who got nothing, too
 }
 
@@ -128,6 +170,10 @@ func crowd(c *childState, a Rush) (any, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), a.End.Add(a.Grace))
 	defer cancel()
 	time.Sleep(time.Until(a.Start))
+	cpu, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
 	for g := range a.Goroutines {
 		l := clients[g%len(clients)]
 		wg.Go(func() {
@@ -169,7 +215,9 @@ func crowd(c *childState, a Rush) (any, error) {
 		})
 	}
 	wg.Wait()
-	return all, err
+	after, failed := cpuTime()
+	all.CPU = after - cpu
+	return all, errors.Join(err, failed)
 }
 
 // Take is keys to hold.

@@ -27,7 +27,7 @@ func (r *Report) Goals(section string) string {
 		for _, g := range s.Goals {
 			f := g.figure(result)
 			figure := g.show(f)
-			if f.Rounds > 0 && f.Rounds < r.Rounds {
+			if f.Rounds > 0 && f.Rounds < s.wanted(r.Rounds) {
 				figure += fmt.Sprintf(" in %d rounds", f.Rounds)
 			}
 			t = append(t, []string{name, g.String(), figure, f.verdict()})
@@ -49,11 +49,7 @@ func (r *Result) Medians() string {
 			row[0] += fmt.Sprintf(" (%d rounds)", n)
 		}
 		for _, metric := range metrics {
-			cell := "–"
-			if values := r.values(subject.Name, metric); len(values) > 0 {
-				cell = show(metric, summarize(values).Value)
-			}
-			row = append(row, cell)
+			row = append(row, r.median(subject.Name, metric))
 		}
 		t = append(t, row)
 		if reason := r.failed[subject.Name]; reason != "" {
@@ -63,18 +59,73 @@ func (r *Result) Medians() string {
 	return t.String() + failed
 }
 
-var sections = []string{"Memory", "Redis", "PostgreSQL"}
+// section is one of the page's tables.
+type section struct {
+	name string
+	// Those of whom the page tells first: what a user chooses from, without floors.
+	subjects []string
+	note     string
+}
 
-// Markdown is docs/benchmarks.md.
+var sections = []section{{
+	"Memory", []string{lockstep, lockstepSession, mobyLocker, afterFuncMap, plainMutex},
+	"A session has no ttl, nor has moby/locker. sync.Mutex is one key, and like moby/locker it has no order: its waiters are passed by, and a hand-off is mostly one to itself.",
+}, {
+	"Redis", []string{lockstepRedis, rawRueidislock, redsyncRueidis, redsyncGoRedis, redsyncDefault, bsmRedislock},
+	"Client and server share the machine. redsync and bsm/redislock poll, each millisecond unless it says default.",
+}, {
+	"PostgreSQL", []string{lockstepPostgres, cirelloPglock, cirelloQuick, advisorySession, advisoryTx, allissonPglock},
+	"An advisory lock has no ttl, no token and no notice of a loss, and writes nothing. cirello.io/pglock polls once a lease.",
+}}
+
+// beside is the table of Lockstep and its peers with which the page opens, for one section.
+func (r *Report) beside(s section) string {
+	t := table{{"subject"}}
+	for _, name := range s.subjects {
+		t = append(t, []string{name})
+	}
+	for _, result := range r.Results {
+		if result.Scenario.Section != s.name {
+			continue
+		}
+		for _, column := range result.Scenario.Opening {
+			t[0] = append(t[0], column.Heading)
+			for i, name := range s.subjects {
+				t[i+1] = append(t[i+1], result.median(name, column.Metric))
+			}
+		}
+	}
+	return t.String()
+}
+
+// median is a subject's, as the page shows it.
+func (r *Result) median(subject, metric string) string {
+	values := r.values(subject, metric)
+	if len(values) == 0 {
+		return "–"
+	}
+	return show(metric, summarize(values).Value)
+}
+
+// Markdown is docs/benchmarks.md: what a reader came for, then all that was measured, then what was asked for.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `# Benchmarks
+	fmt.Fprint(&b, `# Benchmarks
 
 <!-- Written by make bench. Do not edit. -->
 
-Lockstep and what a user would pick instead do the same work, interleaved in one run (A B C, B C A, …), each in a
+Lockstep beside what a user would pick instead: [memory](#memory), [Redis](#redis), [PostgreSQL](#postgresql). Medians, for this machine only;
+below are [how they were measured](#how), all rows, the [goals](#memory-goals), met and not met, and [where the time goes](benchmarks-notes.md).
+
+`)
+	for _, s := range sections {
+		fmt.Fprintf(&b, "## %s\n\n%s\n%s\n\n", s.name, r.beside(s), s.note)
+	}
+	fmt.Fprintf(&b, `## How
+
+All do the same work, interleaved in one run (A B C, B C A, …), each in a
 process of its own. A ratio is the median of the ratios within the rounds, with the middle half of them in
-parentheses: what disturbs the machine disturbs both sides of a ratio. Absolute figures hold for this machine only.
+parentheses: what disturbs the machine disturbs both sides of a ratio.
 
 | | |
 |---|---|
@@ -91,21 +142,21 @@ parentheses: what disturbs the machine disturbs both sides of a ratio. Absolute 
 	fmt.Fprintf(&b, "Run it again with `make bench`, which writes this page; some rows only, with\n"+
 		"`go run ./internal/peers/cmd/bench -run 'idle|crashed'`. It is a report: a goal that is not met fails nothing.\n"+
 		"Allocations and the commands that Redis gets are exact, and those are tests (`internal/peers`).\n\n")
-	for _, section := range sections {
-		fmt.Fprintf(&b, "## %s: goals\n\n%s\n", section, r.Goals(section))
-	}
-	for _, section := range sections {
-		fmt.Fprintf(&b, "## %s: medians\n\n", section)
+	for _, s := range sections {
+		fmt.Fprintf(&b, "## %s: medians\n\n", s.name)
 		for _, result := range r.Results {
-			if s := result.Scenario; s.Section == section {
-				fmt.Fprintf(&b, "### %s\n\n%s\n", s.Name, result.Medians())
-				if s.Note != "" {
-					fmt.Fprintf(&b, "%s\n\n", s.Note)
+			if row := result.Scenario; row.Section == s.name {
+				fmt.Fprintf(&b, "### %s\n\n%s\n", row.Name, result.Medians())
+				if row.Note != "" {
+					fmt.Fprintf(&b, "%s\n\n", row.Note)
 				}
 			}
 		}
 	}
-	b.WriteString("[Where the time goes](benchmarks-notes.md), by profile.\n")
+	for _, s := range sections {
+		fmt.Fprintf(&b, "## %s: goals\n\n%s\n", s.name, r.Goals(s.name))
+	}
+	b.WriteString("## Notes\n\n[Where the time goes](benchmarks-notes.md), by profile, and why what is not met is not.\n")
 	return b.String()
 }
 

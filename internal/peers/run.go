@@ -52,7 +52,7 @@ func Run(ctx context.Context, s *Scenario, rounds int, log io.Writer) *Result {
 		r.rounds[subject.Name][round] = sample
 	}
 	began := time.Now()
-	for round := range rounds {
+	for round := range s.wanted(rounds) {
 		if round > 0 && time.Since(began) > limit {
 			break
 		}

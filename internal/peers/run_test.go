@@ -2,6 +2,7 @@ package peers
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,7 +26,8 @@ func TestRun(t *testing.T) {
 	var order []string
 	s := Scenario{
 		Section: "Memory", Name: "work",
-		Goals: []Goal{AtMost(1.5, p50, "b"), AtMost(1.4, p50, "b", "c"), AtLeast(10, p50), AtMost(1, p50, "d")},
+		Opening: []Column{{p50, "pair"}},
+		Goals:   []Goal{AtMost(1.5, p50, "b"), AtMost(1.4, p50, "b", "c"), AtLeast(10, p50), AtMost(1, p50, "d")},
 		Subjects: []Subject{
 			constant(lockstep, &order, 10, 20, 30),
 			constant("b", &order, 10, 10, 20),
@@ -51,10 +53,32 @@ func TestRun(t *testing.T) {
 	}
 	report := Report{Rounds: 3, Results: []*Result{r}}
 	page := report.Markdown()
-	for _, want := range []string{"| 1.5 × (1–2)", "not measurable: d: there is no d", "| met "} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page lacks %q:\n%s", want, page)
+	// In this order: beside the peers, the medians, the goals and their verdicts, the notes.
+	rest := page
+	for _, want := range []string{
+		"| subject          | pair  |\n", "| Lockstep         | 20 ns |\n", "| moby/locker      | –     |\n",
+		"## Memory: medians", "| subject  | p50   |\n", "| b        | 10 ns |\n",
+		"## Memory: goals", "| 1.5 × (1–2)", "| met ", "not measurable: d: there is no d",
+		"(benchmarks-notes.md)",
+	} {
+		_, after, ok := strings.Cut(rest, want)
+		if !ok {
+			t.Fatalf("the page lacks %q, or has it elsewhere:\n%s", want, page)
 		}
+		rest = after
+	}
+}
+
+// TestScenarioRounds: a row that takes long does fewer rounds, and the page does not say that some are missing.
+func TestScenarioRounds(t *testing.T) {
+	var order []string
+	s := Scenario{Section: "Memory", Goals: []Goal{AtMost(1, p50)}, Rounds: 2, Subjects: []Subject{constant(lockstep, &order, 1, 1, 1)}}
+	report := Report{Rounds: 3, Results: []*Result{Run(t.Context(), &s, 3, io.Discard)}}
+	if len(order) != 2 {
+		t.Errorf("it did %d rounds; want 2", len(order))
+	}
+	if goals := report.Goals(""); strings.Contains(goals, "rounds") {
+		t.Errorf("the goals complain:\n%s", goals)
 	}
 }
 
@@ -106,6 +130,11 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("%s: subject %s is there twice", s.Name, subject.Name)
 			}
 			names[subject.Name] = subject.Rounds == 0
+		}
+		if len(s.Opening) > 0 && !slices.ContainsFunc(sections, func(opening section) bool {
+			return opening.name == s.Section && slices.ContainsFunc(opening.subjects, func(name string) bool { return names[name] })
+		}) {
+			t.Errorf("%s: none of its subjects is among those with which the page opens", s.Name)
 		}
 		for _, g := range s.Goals {
 			for _, name := range append([]string{g.Of}, g.To...) {

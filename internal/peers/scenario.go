@@ -16,11 +16,18 @@ type Scenario struct {
 	Goals   []Goal
 	// Subjects in the order of the first round.
 	Subjects []Subject
+	// Rounds is the number of rounds of a row that takes long, if it is to be less than that of all.
+	Rounds int
+	// Opening are the columns that it adds to its section's table with which the page opens.
+	Opening []Column
 	// Together runs the subjects of a round at the same time: for work that is mostly waiting.
 	Together bool
 	// Note says what a reader must know to read the figures.
 	Note string
 }
+
+// A Column is one metric, and what the opening table calls it.
+type Column struct{ Metric, Heading string }
 
 // A Subject is one of those who do the work.
 type Subject struct {
@@ -133,6 +140,14 @@ type Result struct {
 	Scenario *Scenario
 	rounds   map[string]map[int]Sample // by subject, by round
 	failed   map[string]string         // by subject: why it gave up
+}
+
+// wanted is how many of so many rounds the scenario was to do.
+func (s *Scenario) wanted(rounds int) int {
+	if s.Rounds > 0 {
+		return min(s.Rounds, rounds)
+	}
+	return rounds
 }
 
 func (r *Result) missing(subject string) string {

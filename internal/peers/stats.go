@@ -42,15 +42,33 @@ const (
 	allocations = "allocations"
 	p99Wait     = "p99 wait"
 	worst       = "worst Lock"
+	worstMoby   = "worst moby/locker"
+	excess      = "worst Lock − 2 × moby/locker's"
+	p999        = "p99.9 Lock"
+	alone       = "1 goroutine"
+	both        = "2 goroutines"
+	scaling     = "scaling"
+	cpuEach     = "CPU each"
+	clientEach  = "client CPU each"
+	serverEach  = "server CPU each"
+	callsEach   = "server calls per pair"
+	nextHas     = "next has it"
+	nextCalled  = "next has it, if called"
+	lastHas     = "last has it"
+	serverStays = "server memory"
 	bytesEach   = "bytes each"
 	collection  = "GC cycle"
 )
 
+// pairsDone is for whoever divides by it, and not in the report.
+const pairsDone = "pairs"
+
 var units = map[string]string{
 	perPair: "ns", p50: "ns", p99: "ns", handOff: "ns", p99Wait: "ns", worst: "ns", collection: "ns",
-	throughput: "/s", bytesEach: "B",
+	cpuEach: "ns", clientEach: "ns", serverEach: "ns", nextHas: "ns", nextCalled: "ns", lastHas: "ns", worstMoby: "ns", excess: "ns", p999: "ns",
+	throughput: "/s", alone: "/s", both: "/s", bytesEach: "B", serverStays: "MB",
 	"lateness p50": "ns", "lateness p99": "ns", "lateness": "ns",
-	"all gone": "ns", "p99.9 Lock": "ns",
+	"all gone": "ns",
 	"wake-ups": "/s", "client CPU": "%",
 }
 
@@ -75,7 +93,7 @@ func show(metric string, v float64) string {
 			return number(v/1e3) + " k/s"
 		}
 		return number(v) + "/s"
-	case "B", "%":
+	case "B", "MB", "%":
 		return number(v) + " " + unit
 	}
 	return number(v)
