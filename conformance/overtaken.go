@@ -78,6 +78,52 @@ func arrivesLate(c *trial) {
 	}
 }
 
+// oneStepLate is arrivesLate for several keys in one step. Each of them is taken back, or the last one
+// alone: a step of which one key has been taken back takes none.
+func oneStepLate(c *trial) {
+	b := c.near()
+	a, line := c.distant()
+	c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
+	d := a.tap.Inner
+	together, _ := driver.As[driver.Together](d)
+	first, err := a.lockAll(c.CtxFor(c.Limit()), []string{c.neighbour("first"), c.neighbour("second")}, c.hold()...)
+	c.OK(err, "LockAll of two free keys")
+	c.OK(first.Unlock(c.CtxFor(c.Limit())), "Unlock of all")
+	b.mustTry(c.neighbour("first"), c.hold()...).mustUnlock() // what a first use costs is paid
+	const way, late = 250 * time.Millisecond, time.Second
+	for _, back := range []int{0, 2} { // the first that is taken back
+		requests := make([]driver.Request, 3)
+		for i := range requests {
+			requests[i] = driver.Request{Key: c.neighbour(fmt.Sprint(back, " ", i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+		}
+		line.Latency(way)
+		ctx, cancel := context.WithTimeout(c.Ctx, way/5)
+		sent := time.Now()
+		_, _, err := together.AcquireAll(ctx, requests)
+		cancel()
+		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an AcquireAll whose ctx ends while it is under way gives an error", "%v", err)
+		line.Sever(late)
+		line.Latency(0)
+		c.Hist.Add("   the driver's AcquireAll of three keys, given up; its connection breaks, and it is on its way for %s", late)
+		for _, r := range requests[back:] {
+			holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+			for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
+				c.Sleep(c.Granularity()) // the core repeats it
+				err = d.Release(c.CtxFor(way), holder)
+			}
+			c.OK(ignoreLost(err), "the Release of what was given up")
+		}
+		if time.Since(sent) >= late*3/4 {
+			c.Note("the releases were not quicker than the step")
+			return // what was not taken back may rightly be held
+		}
+		c.Sleep(time.Until(sent.Add(late + way)))
+		for _, r := range requests {
+			b.mustTry(r.Key, c.hold()...).mustUnlock()
+		}
+	}
+}
+
 func ignoreLost(err error) error {
 	if errors.Is(err, driver.ErrLost) {
 		return nil
