@@ -119,10 +119,17 @@ func (x distance) look() {
 			}
 		})
 	}
+	keys := []string{x.key("one of two"), x.key("two of two")}
 	patience, d := c.CtxFor(c.Limit()+20*x.trip()), x.a.tap.Inner
-	if p, ok := driver.As[driver.Pinger](d); ok {
-		c.OK(p.Ping(patience), "the driver's Ping from %s away", x.d)
-	}
+	several := c.Spawn(func() {
+		if p, ok := driver.As[driver.Pinger](d); ok {
+			c.OK(p.Ping(patience), "the driver's Ping from %s away", x.d)
+		}
+		all, err := x.a.lockAll(patience, keys, x.opts()...)
+		c.OK(err, "LockAll from %s away", x.d)
+		x.b.mustHeld(keys[1], x.opts()...)
+		c.OK(all.Unlock(patience), "Unlock of all from %s away", x.d)
+	})
 	h := x.a.mustTry(x.key("looked at"), x.opts()...)
 	if in, ok := driver.As[driver.Inspector](d); ok {
 		info, held, err := in.Inspect(patience, h.Key())
@@ -143,11 +150,7 @@ func (x distance) look() {
 		h.mustUnlock()
 	}
 
-	keys := []string{x.key("one of two"), x.key("two of two")}
-	all, err := x.a.lockAll(patience, keys, x.opts()...)
-	c.OK(err, "LockAll from %s away", x.d)
-	x.b.mustHeld(keys[1], x.opts()...)
-	c.OK(all.Unlock(patience), "Unlock of all from %s away", x.d)
+	c.Await(several, c.Watchdog(), "Ping and LockAll from afar end")
 	c.free(x.b, c.recovery(), append(keys, h.Key())...)
 }
 

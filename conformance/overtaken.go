@@ -91,36 +91,36 @@ func oneStepLate(c *trial) {
 	c.OK(first.Unlock(c.CtxFor(c.Limit())), "Unlock of all")
 	b.mustTry(c.neighbour("first"), c.hold()...).mustUnlock() // what a first use costs is paid
 	const way, late = 250 * time.Millisecond, time.Second
-	for _, back := range []int{0, 2} { // the first that is taken back
-		requests := make([]driver.Request, 3)
-		for i := range requests {
-			requests[i] = driver.Request{Key: c.neighbour(fmt.Sprint(back, " ", i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+	steps := make([][]driver.Request, 2)
+	line.Latency(way)
+	sent := time.Now()
+	for n := range steps {
+		for i := range 3 {
+			steps[n] = append(steps[n], driver.Request{Key: c.neighbour(fmt.Sprint(n, " ", i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()})
 		}
-		line.Latency(way)
-		ctx, cancel := context.WithTimeout(c.Ctx, way/5)
-		sent := time.Now()
-		_, _, err := together.AcquireAll(ctx, requests)
+		ctx, cancel := context.WithTimeout(c.Ctx, way/8)
+		_, _, err := together.AcquireAll(ctx, steps[n])
 		cancel()
 		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an AcquireAll whose ctx ends while it is under way gives an error", "%v", err)
-		line.Sever(late)
-		line.Latency(0)
-		c.Hist.Add("   the driver's AcquireAll of three keys, given up; its connection breaks, and it is on its way for %s", late)
-		for _, r := range requests[back:] {
-			holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
-			for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
-				c.Sleep(c.Granularity()) // the core repeats it
-				err = d.Release(c.CtxFor(way), holder)
-			}
-			c.OK(ignoreLost(err), "the Release of what was given up")
+	}
+	line.Sever(late)
+	line.Latency(0)
+	c.Hist.Add("   the driver's AcquireAll of three keys, twice, given up; its connection breaks, and it is on its way for %s", late)
+	for _, r := range append(steps[0], steps[1][2]) {
+		holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+		for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
+			c.Sleep(c.Granularity()) // the core repeats it
+			err = d.Release(c.CtxFor(way), holder)
 		}
-		if time.Since(sent) >= late*3/4 {
-			c.Note("the releases were not quicker than the step")
-			return // what was not taken back may rightly be held
-		}
-		c.Sleep(time.Until(sent.Add(late + way)))
-		for _, r := range requests {
-			b.mustTry(r.Key, c.hold()...).mustUnlock()
-		}
+		c.OK(ignoreLost(err), "the Release of what was given up")
+	}
+	if time.Since(sent) >= late*3/4 {
+		c.Note("the releases were not quicker than the steps")
+		return // what was not taken back may rightly be held
+	}
+	c.Sleep(time.Until(sent.Add(late + way)))
+	for _, r := range append(steps[0], steps[1]...) {
+		b.mustTry(r.Key, c.hold()...).mustUnlock()
 	}
 }
 
