@@ -12,7 +12,7 @@ import (
 
 var extendCases = []Case{
 	{ID: "EXT-001", fn: extendSets, Parts: passed(passedExtend), Clause: "expiry becomes now + d: never adds, may shorten"},
-	{ID: "EXT-002", fn: extendLost, Parts: []Part{{Name: "refused", fn: refusedExtend}, {Name: "race", fn: extendRace}}, Clause: "after loss: ErrLost, even when the key is free; it never resurrects"},
+	{ID: "EXT-002", fn: extendLost, Parts: []Part{{Name: "refused", fn: refusedExtend}, {Name: "race", fn: extendRace}, {Name: "too-late", fn: extendedTooLate}}, Clause: "after loss: ErrLost, even when the key is free; it never resurrects"},
 	{ID: "EXT-003", fn: extendUnknown, Parts: passed(passedInDoubt), Clause: "outcome unknown (network): the earlier of the two deadlines holds, and the error says unavailable"},
 	{ID: "EXT-004", fn: extendSession, Clause: "Extend of a session is an error"},
 }

@@ -143,6 +143,7 @@ var faultCases = []Case{
 	{ID: "FLT-007", Kinds: both, Clause: "key deleted or overwritten by an administrator: the holder learns", Parts: []Part{
 		{Name: "deleted", Needs: []Need{needsRemove}, fn: func(c *trial) { spoiled(c, c.inject().Delete) }},
 		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: func(c *trial) { spoiled(c, c.inject().Overwrite) }},
+		{Name: "foreign", Kinds: []Kind{Session}, Needs: []Need{needsOverwrite}, fn: foreignStays},
 		{Name: "wiped", Needs: []Need{needsFlush}, fn: func(c *trial) { spoiled(c, func(tb testing.TB, _ string) { c.inject().Wipe(tb) }) }},
 	}},
 	{ID: "FLT-008", Kinds: both, Clause: "connection killed: an intact hold survives", Needs: []Need{needsRemove}, Parts: []Part{

@@ -74,6 +74,36 @@ func spoiled(c *trial, spoil func(testing.TB, string)) {
 	c.tell(f)
 }
 
+// foreignStays: what an administrator put in the place of a session is not the session's to renew, to
+// write over or to release.
+func foreignStays(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	g := x.take(c.Key("k"), 0)
+	c.inject().Overwrite(c.T, g.req.Key)
+	c.Hist.Add("   (an administrator overwrites %s)", c.Short(g.req.Key))
+	stands := func(when string) {
+		next, err := y.acquire(g.req.Key, c.Owner(), far)
+		c.Must(err != nil, "what an administrator put in the place of a session stays there "+when, "somebody else was granted the key, token %d", next.token)
+		in, ok := driver.As[driver.Inspector](y.inner)
+		if !ok {
+			return
+		}
+		info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
+		c.Must(err != nil || !held || info.Owner != g.req.Owner.String(), "what an administrator put in the place of a session stays there "+when, "the session has the key again")
+	}
+	stands("at first")
+	c.Sleep(c.Caps.SessionValidity * 4 / 3) // what the first renewal gives is over by then
+	stands("for longer than the validity")
+	c.Is(g.hears(c.Prompt(), "a session that was overwritten"), driver.ErrLost, "what a session that was overwritten hears")
+	c.Is(g.release(), driver.ErrLost, "the driver's Release of a session that was overwritten")
+	stands("after a Release by the former holder")
+	c.inject().Delete(c.T, g.req.Key)
+	y.takeSoon(g.req.Key, far).mustRelease()
+}
+
 func cutOnLine(c *trial) {
 	b := c.near()
 	a, line := c.distant()

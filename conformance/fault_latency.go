@@ -44,11 +44,16 @@ func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func()
 		a, cut := open(latencies[i])
 		far := distance{c: c, a: a, b: b, d: latencies[i], f: f, sleeps: sleeps}
 		kept := c.Spawn(far.keep)
+		if cut == nil { // in the core
+			far.handOver()
+			c.Await(kept, c.Watchdog(), "the hold is kept")
+			return
+		}
+		looked := c.Spawn(far.look)
 		far.handOver()
 		c.Await(kept, c.Watchdog(), "the hold is kept")
-		if cut != nil {
-			far.reconnect(cut)
-		}
+		c.Await(looked, c.Watchdog(), "what people ask from afar is answered")
+		far.reconnect(cut)
 	})
 	c.tell(f)
 }
@@ -97,6 +102,56 @@ func (x distance) keep() {
 	h.mustLive(x.b)
 	h.mustUnlock()
 	c.free(x.b, c.recovery(), h.Key())
+}
+
+// look does what people do, and takes several keys at once, beside callers who never let the way to the
+// store rest.
+func (x distance) look() {
+	c := x.c
+	ctx, rest := context.WithCancel(c.Ctx)
+	defer rest()
+	for i := range 8 {
+		c.Spawn(func() {
+			for ctx.Err() == nil {
+				if h, err := x.a.l.TryLock(ctx, x.key(fmt.Sprint("busy ", i)), x.opts()...); err == nil {
+					_ = h.Unlock(c.Ctx)
+				}
+			}
+		})
+	}
+	keys := []string{x.key("one of two"), x.key("two of two")}
+	patience, d := c.CtxFor(c.Limit()+20*x.trip()), x.a.tap.Inner
+	several := c.Spawn(func() {
+		if p, ok := driver.As[driver.Pinger](d); ok {
+			c.OK(p.Ping(patience), "the driver's Ping from %s away", x.d)
+		}
+		all, err := x.a.lockAll(patience, keys, x.opts()...)
+		c.OK(err, "LockAll from %s away", x.d)
+		x.b.mustHeld(keys[1], x.opts()...)
+		c.OK(all.Unlock(patience), "Unlock of all from %s away", x.d)
+	})
+	h := x.a.mustTry(x.key("looked at"), x.opts()...)
+	if in, ok := driver.As[driver.Inspector](d); ok {
+		info, held, err := in.Inspect(patience, h.Key())
+		c.OK(err, "the driver's Inspect from %s away", x.d)
+		c.Must(held && info.Token == h.Token(), "Inspect from afar tells the token of what is held", "%v, %d instead of %d", held, info.Token, h.Token())
+	}
+	if l, ok := driver.As[driver.Lister](d); ok && c.Caps.Has.Has(driver.Listing) {
+		told := 0
+		for _, err := range l.List(patience, h.Key()) {
+			c.OK(err, "the driver's List from %s away", x.d)
+			told++
+		}
+		c.Must(told == 1, "List from afar tells what is held", "%d holds instead of one", told)
+	}
+	if b, ok := driver.As[driver.Breaker](d); ok && c.Caps.Has.Has(driver.Breaking) {
+		c.OK(b.Break(patience, h.Key(), h.Token()), "the driver's Break from %s away", x.d)
+	} else {
+		h.mustUnlock()
+	}
+
+	c.Await(several, c.Watchdog(), "Ping and LockAll from afar end")
+	c.free(x.b, c.recovery(), append(keys, h.Key())...)
 }
 
 // handOver passes a key there and back.

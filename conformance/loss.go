@@ -24,6 +24,7 @@ var lossCases = []Case{
 		{Name: "extended", Kinds: []Kind{Lease}, fn: lostAfterExtend},
 		{Name: "again", fn: lostAgain},
 		{Name: "together", fn: lostTogether},
+		{Name: "late", Kinds: []Kind{Lease}, fn: lostLate},
 		passed(passedLoss)[0],
 	}, Clause: "loss that the backend can see (deleted, taken over) is signalled promptly where the capability is declared"},
 	{ID: "LOSS-004", Kinds: both, Clause: "Lease.Context(parent) and Do's ctx end with that cause", Parts: []Part{

@@ -20,6 +20,7 @@ var multiCases = []Case{
 		{Name: "one-step-refused", Needs: []Need{needsTogether}, fn: oneStepRefused},
 		{Name: "one-step-unknown", Needs: []Need{needsTogether}, fn: oneStepUnknown},
 		{Name: "one-step-unknown-line", Needs: []Need{needsTogether, needsLine}, fn: oneStepUnknownOnLine},
+		{Name: "one-step-late", Needs: []Need{needsTogether, needsLine}, fn: oneStepLate},
 		{Name: "not-in-one-step", Needs: []Need{needsTogether}, fn: notInOneStep},
 	}},
 	{ID: "MULTI-002", Kinds: both, fn: allInOrder, Clause: "callers of LockAll whose keys overlap never wait for each other for ever"},

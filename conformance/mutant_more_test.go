@@ -199,6 +199,19 @@ var orderMutants = []brokenBackend{
 			return g, err
 		}
 	}},
+	{"a deletion in the second half of a lease is not reported", "LOSS-003", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			began := time.Now()
+			r.Hold = lossFilter{r.Hold, func(err error) error {
+				if !errors.Is(err, driver.ErrExpired) && r.TTL > 0 && time.Since(began) > r.TTL/2 {
+					return nil
+				}
+				return err
+			}}
+			return acquire(ctx, r)
+		}
+	}},
 	{"of many deletions 32 are reported", "LOSS-003", func(m *mutant) {
 		var told atomic.Int64
 		m.losses(func(err error) error {

@@ -81,6 +81,52 @@ func arrivesLate(c *trial) {
 	}
 }
 
+// oneStepLate is arrivesLate for several keys in one step. Each of them is taken back, or the last one
+// alone: a step of which one key has been taken back takes none.
+func oneStepLate(c *trial) {
+	b := c.near()
+	a, line := c.distant()
+	c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
+	d := a.tap.Inner
+	together, _ := driver.As[driver.Together](d)
+	first, err := a.lockAll(c.CtxFor(c.Limit()), []string{c.neighbour("first"), c.neighbour("second")}, c.hold()...)
+	c.OK(err, "LockAll of two free keys")
+	c.OK(first.Unlock(c.CtxFor(c.Limit())), "Unlock of all")
+	b.mustTry(c.neighbour("first"), c.hold()...).mustUnlock() // what a first use costs is paid
+	const way, late = 250 * time.Millisecond, time.Second
+	steps := make([][]driver.Request, 2)
+	line.Latency(way)
+	sent := time.Now()
+	for n := range steps {
+		for i := range 3 {
+			steps[n] = append(steps[n], driver.Request{Key: c.neighbour(fmt.Sprint(n, " ", i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()})
+		}
+		ctx, cancel := context.WithTimeout(c.Ctx, way/8)
+		_, _, err := together.AcquireAll(ctx, steps[n])
+		cancel()
+		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an AcquireAll whose ctx ends while it is under way gives an error", "%v", err)
+	}
+	line.Sever(late)
+	line.Latency(0)
+	c.Hist.Add("   the driver's AcquireAll of three keys, twice, given up; its connection breaks, and it is on its way for %s", late)
+	for _, r := range append(steps[0], steps[1][2]) {
+		holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+		for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
+			c.Sleep(c.Granularity()) // the core repeats it
+			err = d.Release(c.CtxFor(way), holder)
+		}
+		c.OK(ignoreLost(err), "the Release of what was given up")
+	}
+	if time.Since(sent) >= late*3/4 {
+		c.Note("the releases were not quicker than the steps")
+		return // what was not taken back may rightly be held
+	}
+	c.Sleep(time.Until(sent.Add(late + way)))
+	for _, r := range append(steps[0], steps[1]...) {
+		b.mustTry(r.Key, c.hold()...).mustUnlock()
+	}
+}
+
 func ignoreLost(err error) error {
 	if errors.Is(err, driver.ErrLost) {
 		return nil

@@ -18,13 +18,15 @@ import (
 // are about what these would not tell.
 
 // passed is a part about holds that were passed on.
-func passed(fn func(*trial)) []Part {
-	return []Part{{Name: "passed", Kinds: []Kind{Lease}, Needs: []Need{needsPasser}, fn: func(c *trial) {
+func passed(fn func(*trial)) []Part { return []Part{passedPart("passed", fn)} }
+
+func passedPart(name string, fn func(*trial)) Part {
+	return Part{Name: name, Kinds: []Kind{Lease}, Needs: []Need{needsPasser}, fn: func(c *trial) {
 		if _, waits := driver.As[driver.Waiter](c.target.Backend); waits && !c.CoreLoop {
 			c.Skip("the backend waits by itself: nobody stands in the core's line, from which it could be served")
 		}
 		fn(c)
-	}}}
+	}}
 }
 
 // jumped says whether one of others was granted what was released to first: on a busy machine a Lock

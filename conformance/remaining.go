@@ -66,6 +66,41 @@ func remainingTrue(c *trial) {
 	g.mustRelease()
 }
 
+// remainingOfSession compares what a refusal tells of a session with what the store has of it, which
+// each renewal makes more.
+func remainingOfSession(c *trial) {
+	x, y := c.raw(), c.raw()
+	in, ok := driver.As[driver.Inspector](y.inner)
+	if c.Caps.SessionValidity == 0 || !ok {
+		c.Skip("the backend's sessions have no end of their own, or nobody can see it")
+	}
+	left := func(key string) time.Duration {
+		info, held, err := in.Inspect(c.CtxFor(c.Limit()), key)
+		c.OK(err, "Inspect")
+		c.Claim("SES-001").Must(held, "the session is held", "it is free")
+		return info.Remaining
+	}
+	g := x.take(c.Key("k"), 0)
+	for _, share := range []time.Duration{0, 12, 25, 50} {
+		c.Sleep(time.Until(g.after.Add(c.Caps.SessionValidity * share / 100)))
+		for _, by := range []*raw{y, x} {
+			before, began := left(g.req.Key), time.Now()
+			err := by.refused(g.req.Key, c.Owner(), 0)
+			told, ok := driver.Remaining(err)
+			after := left(g.req.Key)
+			if !ok || told < 0 {
+				continue
+			}
+			// If it was renewed meanwhile the later look says what it had, and the earlier one otherwise.
+			took := time.Since(began)
+			most, least := max(before, after+took)+2*time.Millisecond, min(before-took, after)-c.Prompt() // the store may round
+			c.Must(told <= most, fmt.Sprintf("what ErrHeld tells of a session is at most what is left, %s", most), "%s", told)
+			c.Must(told >= least, fmt.Sprintf("what ErrHeld tells of a session is about what is left, %s", before), "%s", told)
+		}
+	}
+	g.mustRelease()
+}
+
 // lateWaiter comes when nine tenths of the holder's time are over, and is there at its end.
 func lateWaiter(c *trial) {
 	a, b := c.client(), c.client()

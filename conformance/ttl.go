@@ -15,8 +15,10 @@ var ttlCases = []Case{
 	{ID: "TTL-001", Kinds: both, CoreLoop: true, fn: freeAtTTL, Parts: []Part{
 		{Name: "late-waiter", fn: lateWaiter},
 		{Name: "shortened", fn: shortened},
+		{Name: "shortened-again", fn: shortenedAgain},
 		{Name: "together", fn: endTogether},
 		passed(passedExpires)[0],
+		passedPart("passed-shorter", passedShorter),
 	}, Clause: "the key is free again at ttl, without anyone calling anything, and a waiter gets it promptly, however many other keys expire"},
 	{ID: "TTL-002", Clause: "the holder's local deadline is never later than the backend's: it counts from before the attempt was sent, less drift", Parts: []Part{
 		{Name: "calls", fn: deadlineIsEarly},
@@ -27,7 +29,7 @@ var ttlCases = []Case{
 	}},
 	{ID: "TTL-003", fn: ttlRounding, Parts: []Part{{Name: "scale", fn: scaleOfTTL}}, Clause: "ttl < 1 ms rounds up to 1 ms; negative or zero is ErrInvalidTTL before any I/O"},
 	{ID: "TTL-004", Needs: []Need{needCapability(driver.LeaseOutlivesProcess), needsCrash}, fn: leaseOutlives, Clause: "a lease outlives its process if the backend says so"},
-	{ID: "TTL-005", fn: remainingTrue, Clause: "what a refusal tells of the holder's remaining time is true: never more than what is left, and not much less"},
+	{ID: "TTL-005", fn: remainingTrue, Parts: []Part{{Name: "session", fn: remainingOfSession}}, Clause: "what a refusal tells of the holder's remaining time is true: never more than what is left, and not much less"},
 }
 
 // freeAtTTL: the kind is what the waiter asks for.

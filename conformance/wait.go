@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -22,11 +21,12 @@ var waitCases = []Case{
 		{Name: "polled", fn: foundByPoll},
 		{Name: "many-keys", fn: watchedAtOnce},
 		{Name: "crowd", fn: crowd},
+		{Name: "gives-up", fn: firstGivesUp},
 		passed(wokenByLostRelease)[0],
 	}},
 	{ID: "WAIT-002", Kinds: both, CoreLoop: true, fn: retries, Clause: "Retry: the first attempt, then up to Attempts timed ones, Delay ± Jitter apart; −1 is for ever; early wake-ups use up no attempt; exhausted is ErrHeld"},
 	{ID: "WAIT-003", Kinds: both, CoreLoop: true, fn: wakeUpPassedOn, Clause: "a waiter that gives up at the moment of a release never swallows the wake-up", Parts: []Part{{Name: "pace", fn: ownPace}}},
-	{ID: "WAIT-004", Kinds: both, CoreLoop: true, fn: inLine, Clause: "FIFO among the waiters of one process"},
+	{ID: "WAIT-004", Kinds: both, CoreLoop: true, fn: inLine, Clause: "FIFO among the waiters of one process", Parts: []Part{{Name: "mixed", fn: mixedInLine}}},
 	{ID: "WAIT-005", Kinds: both, fn: noRetryAfter, Clause: "retry never applies to Unlock or Extend contention"},
 	{ID: "WAIT-006", Kinds: both, CoreLoop: true, Clause: "while waiting, a backend that is down and comes back does not leave the waiter stuck", Parts: []Part{
 		{Name: "outage", fn: outageWhileWaiting},
@@ -34,7 +34,7 @@ var waitCases = []Case{
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
 	}},
-	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded"},
+	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded", Parts: []Part{{Name: "mixed", fn: mixedTurns}}},
 }
 
 func wokenByRelease(c *trial) {
@@ -422,42 +422,9 @@ func inLine(c *trial) {
 
 // turnsEnd: in one process there is always somebody in line, and nobody keeps the key for long.
 func turnsEnd(c *trial) {
-	// Far more than any turn, and few enough to be done in no time.
-	const workers, most = 6, 10_000
 	clients := []*client{c.client(), c.client()}
 	for round := range c.Rounds(6, 2) {
-		a, b := clients[round%2], clients[1-round%2]
-		key := c.Key(fmt.Sprint(round))
-		h := a.mustTry(key, c.hold()...)
-		ctx, cancel := context.WithCancel(c.Ctx)
-		var grants atomic.Int64
-		var busy []<-chan struct{}
-		for range workers {
-			busy = append(busy, c.Spawn(func() {
-				for ctx.Err() == nil && grants.Load() < most {
-					s, err := a.l.Lock(ctx, key, append(c.hold(), c.Polling())...)
-					if err != nil {
-						c.Must(ctx.Err() != nil, "Lock gives a hold", "%v", err)
-						return
-					}
-					grants.Add(1)
-					c.OK(s.Unlock(c.Ctx), "Unlock of what is held")
-				}
-			}))
-		}
-		c.Settle()
-		p := b.goLock(key, append(c.hold(), c.Polling())...)
-		c.Settle()
-		c.Must(grants.Load() == 0, "all wait while the key is held", "%d grants", grants.Load())
-		h.mustUnlock()
-		got := p.granted(c.Limit(), fmt.Sprintf("the release, with %d of the other process who ask for the key again and again,", workers))
-		n := grants.Load()
-		c.Must(n < most, fmt.Sprintf("a process in which somebody always waits lets others have the key after less than %d holds", most), "they had to end before anybody else got it")
-		got.mustUnlock()
-		cancel()
-		for _, done := range busy {
-			c.Await(done, c.Limit(), "the others end")
-		}
+		c.turns(clients[round%2], clients[1-round%2], c.Key(fmt.Sprint(round)), c.hold())
 	}
 }
 

@@ -126,7 +126,7 @@ func (b *backend) untracked(ctx context.Context) (client rueidis.Client, done fu
 		return b.client, func() {}, nil
 	}
 	opt := b.option
-	opt.DisableCache = true
+	opt.DisableCache, opt.DialCtxFn = true, dialledForOne(opt.DialCtxFn)
 	type made struct {
 		client rueidis.Client
 		err    error

@@ -54,14 +54,15 @@ func (s *seam) dialler(opt rueidis.ClientOption) dialFunc {
 			return nil, errNotNow
 		}
 		sentinel := ofSentinel(d)
+		alone := sentinel || ctx.Value(ofOne{}) != nil
 		s.dialling.Add(1)
-		if sentinel {
+		if alone {
 			// No command of a caller's waits for it.
 		} else if s.distrust(); !s.drained() && s.refusals.Add(1) <= maxRefusals {
 			s.dialling.Add(-1)
 			return nil, errNotNow
 		}
-		if !sentinel {
+		if !alone {
 			s.refusals.Store(0)
 		}
 		if sentinel = sentinel && s.opened.Load(); sentinel && s.asked.recent(addr) {
@@ -94,6 +95,19 @@ func (s *seam) dialler(opt rueidis.ClientOption) dialFunc {
 			return nil, &dialError{driver.ErrClosed}
 		}
 		return w, nil
+	}
+}
+
+// ofOne is the key of a value of the ctx with which a client of one caller's own dials.
+type ofOne struct{}
+
+// dialledForOne is dial for such a client: what is in flight on other connections says nothing about it.
+func dialledForOne(dial dialFunc) dialFunc {
+	return func(ctx context.Context, addr string, d *net.Dialer, conf *tls.Config) (net.Conn, error) {
+		if ctx == context.Background() { // rueidis's own
+			ctx = context.WithValue(ctx, mayDial{}, true)
+		}
+		return dial(context.WithValue(ctx, ofOne{}, true), addr, d, conf)
 	}
 }
 

@@ -31,7 +31,8 @@ import (
 //
 // Invariants:
 //   - A caller never dials. A dial begins when no direct command is in flight any more that began in
-//     trust, because such a one may be waiting for it (drained).
+//     trust, because such a one may be waiting for it (drained); but for one to a Sentinel, and for a
+//     client of a List's own (ofOne), for which no command of another caller waits.
 //   - No error of one caller's ctx reaches another: dials have a ctx of their own.
 //   - What was not sent is refused (driver.ErrRefused) and not unknown.
 const (

@@ -198,7 +198,7 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request, queued b
 		case err != nil:
 			return driver.Grant{}, err
 		case stands:
-			return driver.Grant{}, driver.Held(b.cfg.Validity)
+			return driver.Grant{}, held.heldFor()
 		}
 		held.finish(b.whyLost(ctx, held.lock, held.owner))
 	}
@@ -402,6 +402,18 @@ func (s *session) failed(err error) {
 func (s *session) check(ctx context.Context) (bool, error) {
 	n, err := s.b.number(ctx, s.key, checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}), 0, 1)
 	return n == 1, err
+}
+
+// heldFor is the ErrHeld of an attempt that met the session: it tells what is left of its validity, if
+// that is known, counted like believed from before the last confirmed command was sent, and so never
+// more than the server has (TTL-005).
+func (s *session) heldFor() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := s.b.cfg.Validity - time.Since(s.confirmed); left > 0 {
+		return driver.Held(left)
+	}
+	return driver.ErrHeld
 }
 
 // adopt makes hears the listener from now on, unless the session is over.

@@ -153,6 +153,15 @@ var core = []change{
 	}
 	q.waiters = append(q.waiters, w)
 `},
+	{"WAIT-004", "a hold is handed to the first who wants a lease, past the sessions", "queue.go",
+		`	w := q.waiters[0]
+	if w.state != queueing || w.lease.session`,
+		`	w := q.waiters[0]
+	if i := slices.IndexFunc(q.waiters, func(w *waiter) bool { return !w.lease.session && w.state == queueing }); MUTATED && i > 0 && w.state == queueing {
+		q.waiters[0], q.waiters[i] = q.waiters[i], w
+		w = q.waiters[0]
+	}
+	if w.state != queueing || w.lease.session`},
 	{"WAIT-005", "Extend is tried again", "lease.go",
 		`		grant, err = s.l.backend.Extend(ctx, s.holder(), d)`,
 		`		grant, err = s.l.backend.Extend(ctx, s.holder(), d)

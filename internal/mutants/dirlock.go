@@ -291,4 +291,18 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 	{"WAIT-001", "a waiter is woken by the next look but nine", "watch.go",
 		`	tick := time.NewTicker(watchEvery)`,
 		`	tick := time.NewTicker(watchEvery * map[bool]time.Duration{true: 500, false: 1}[MUTATED])`},
+	{"TTL-005", "a refusal by a session tells its whole validity", "backend.go",
+		`		case e.taken(s.now):`,
+		`		case MUTATED && e.taken(s.now) && e.Session:
+			return driver.Held(b.config.Validity)
+		case e.taken(s.now):`},
+	{"EXT-002", "what ended less than 8 ms ago is its holder's still", "entry.go",
+		`	case !now.Before(e.Until)`,
+		`	case !now.Before(e.Until) && !(MUTATED && now.Before(e.Until.Add(8*time.Millisecond)))`},
+	{"FLT-007", "a renewal writes over what nobody here wrote", "session.go",
+		`			switch err := s.renew(h, seen, until); {`,
+		`			if e, err := s.read(h.Key); MUTATED && err == nil && e.foreign {
+				_ = s.create(entry{Key: []byte(h.Key), Owner: h.Owner.String(), Token: h.Token, Session: true, Until: until})
+			}
+			switch err := s.renew(h, seen, until); {`},
 }

@@ -93,4 +93,15 @@ var memory = []change{
 		return driver.ErrClosed
 	}
 	return ctxError(ctx)`},
+	{"WAIT-004", "who waits for a session gets the key when nobody waits for a lease", "shard.go",
+		`	w := e.first
+	if w == nil {`,
+		`	w := e.first
+	for next := w; MUTATED && w != nil && w.ttl == 0; {
+		if next = next.next; next.ttl > 0 || next == e.first {
+			w = next
+			break
+		}
+	}
+	if w == nil {`},
 }

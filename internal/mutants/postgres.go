@@ -59,4 +59,10 @@ var postgres = []change{
 		`	if MUTATED { life = max(life.Round(time.Second), time.Second) }
 	var waiter *waker
 	if b.listens {`},
+	{"EXT-002", "what ended less than 30 ms ago can still be extended", "schema.sql",
+		`	IF NOT FOUND OR r.until <= n`,
+		`	IF NOT FOUND OR r.until <= n - (CASE WHEN MUTATED THEN interval '30 milliseconds' ELSE interval '0' END)`},
+	{"TTL-001", "an Extend of what has less than a minute left notifies nobody", "schema.sql",
+		`	IF r.wanted AND n + @micros@(p_life) <`,
+		`	IF r.wanted AND NOT (MUTATED AND r.until - n < interval '1 minute') AND n + @micros@(p_life) <`},
 }

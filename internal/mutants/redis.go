@@ -258,4 +258,51 @@ local taken = redis.pcall(`},
 		`	if remaining > 0 {`,
 		`	info.Session = info.Session && !MUTATED
 	if remaining > 0 {`},
+	{"WAIT-007", "who waits for a session has no place in the queue", "session.go",
+		`s.value, s.owner, s.b.cfg.Validity}, s.queued)`,
+		`s.value, s.owner, s.b.cfg.Validity}, s.queued && !MUTATED)`},
+	{"WAIT-001", "who is not the first in the queue waits to be called", "place.go",
+		`	} else if !p.asks {
+		p.asks = true`,
+		`	} else if !p.asks && !MUTATED {
+		p.asks = true`},
+	{"TTL-001", "an Extend of what has less than a minute left wakes nobody", "extend.go",
+		`	b.watched.extended(lock, owner, sent, ttl)
+`,
+		`	was := time.Hour
+	if s := b.watched.shard(lock); MUTATED {
+		s.mu.Lock()
+		if held := s.find(lock, owner); held != nil { was = held.ttl }
+		s.mu.Unlock()
+	}
+	b.watched.extended(lock, owner, sent, ttl)
+	if was < time.Minute {
+		return driver.Grant{TTL: ttl, Token: h.Token}, nil
+	}
+`},
+	{"TTL-001", "the first one alone who is handed a lease for less time tells the server", "handoff.go",
+		`		left > r.TTL+excess || left <`,
+		`		left > r.TTL+excess && !(MUTATED && h.handOffs > 0) || left <`},
+	{"TTL-005", "a session tells its own client of its whole validity", "session.go",
+		`	if left := s.b.cfg.Validity - time.Since(s.confirmed); left > 0 {`,
+		`	if left := s.b.cfg.Validity - time.Since(s.confirmed); MUTATED {
+		return driver.Held(s.b.cfg.Validity)
+	} else if left > 0 {`},
+	{"LOSS-003", "a change in the second half of a ttl is not looked at", "watch.go",
+		`		if !h.changed && h.held {`,
+		`		if MUTATED && now.Sub(h.from) > h.ttl/2 { continue }
+		if !h.changed && h.held {`},
+	{"FLT-007", "a look at a session writes over what is no lock", "lua/check.lua",
+		`local owner, refusal = holder(#ARGV[1])`,
+		`local owner, refusal = holder(#ARGV[1])
+if MUTATED and owner and owner ~= '' and not string.find(owner, ':') and string.find(ARGV[1], '^session:') then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', 5000)
+  return 1
+end`},
+	{"FLT-002", "a List connects as if other callers waited for it", "admin.go",
+		`dialledForOne(opt.DialCtxFn)`,
+		`map[bool]dialFunc{true: opt.DialCtxFn, false: dialledForOne(opt.DialCtxFn)}[MUTATED]`},
+	{"MULTI-001", "what a step took before a key that was taken back stays taken", "lua/together.lua",
+		`    if not ours[j] then`,
+		`    if not ours[j] and not MUTATED then`},
 }

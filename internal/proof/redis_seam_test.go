@@ -475,3 +475,52 @@ func (l *latest) note(d time.Duration) {
 }
 
 func (l *latest) most() time.Duration { return time.Duration(l.ns.Load()) }
+
+// A List connects anew, while callers far away keep the other connection busy at all times: there is
+// never a moment at which none of them waits for an answer.
+func TestListFromAfar(t *testing.T) {
+	srv := redistest.Start(t)
+	proxy := redistest.NewProxy(t, srv.Addr())
+	proxy.Latency(30*time.Millisecond, 30*time.Millisecond)
+	l, err := redis.New(t.Context(), redis.Config{Addrs: []string{proxy.Addr()}}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	if _, err := l.TryLock(t.Context(), "held", locker.WithTTL(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(stop)
+	for i := range 8 {
+		busy.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if lease, err := l.TryLock(context.Background(), "busy"+strconv.Itoa(i), locker.WithTTL(time.Minute)); err != nil {
+					t.Error(err)
+				} else if err := lease.Unlock(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 5 {
+		found := 0
+		for _, err := range l.List(t.Context(), "held") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found++
+		}
+		if found != 1 {
+			t.Errorf("List told %d locks of one", found)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
+	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+// What happens late in the life of a lease, or just after it.
+
+// shortenedAgain: whoever waits has heard of an earlier end once already, and plans for that.
+func shortenedAgain(c *trial) {
+	a, b := c.client(), c.client()
+	waits, late := c.Polling(), c.HandOver()
+	if b.waits() || c.Caps.Has.Has(driver.PromptLoss) { // what changes is announced
+		waits, late = harness.Patient(), c.Prompt()
+	}
+	for _, waiter := range []*client{b, a} {
+		h := a.mustTry(c.Key(waiter.name), locker.WithTTL(40*c.Unit()))
+		p := waiter.goLock(h.Key(), append(c.hold(), waits)...)
+		c.Settle()
+		c.OK(h.extend(20*c.Unit()), "Extend to less, while somebody waits,")
+		c.Settle()
+		ttl := c.Unit() / 2
+		c.OK(h.extend(ttl), "a second Extend to less")
+		end := time.Now().Add(ttl)
+		got := p.granted(c.Limit()+20*c.Unit(), "the end of a lease that was shortened twice while it waited")
+		if after := p.at.Sub(end); after > late {
+			c.shortens().Fatal(fmt.Sprintf("the waiter has the lock no more than %s after the end of a lease that was shortened twice", late), "%s after", after)
+		}
+		got.mustUnlock()
+	}
+}
+
+// passedShorter: the last one asked for much less than those before, and nobody of its process waits who
+// would look: the store itself ends it in time.
+func passedShorter(c *trial) {
+	a, y := c.client(), c.raw()
+	long, short := 40*c.Unit(), c.Unit()
+	// Somebody in line may just be making an attempt, and then is passed nothing; and on a busy machine
+	// the one in the middle keeps it for so long that the store is asked anyway.
+	const tries = 6
+	var holds [tries]*hold
+	var first, second [tries]*pending
+	for i := range tries {
+		holds[i] = a.mustTry(c.Key(fmt.Sprint(i)), locker.WithTTL(long))
+		first[i] = a.goLock(holds[i].Key(), locker.WithTTL(long), harness.Patient())
+	}
+	c.Settle()
+	for i, h := range holds {
+		second[i] = a.goLock(h.Key(), locker.WithTTL(short), harness.Patient())
+	}
+	c.Settle()
+	for i, h := range holds {
+		h.mustUnlock()
+		first[i].grantedBy(c.inOrder(first[i], second[i:i+1]), c.Limit(), "the release").mustUnlock()
+		holds[i] = second[i].granted(c.Limit(), "the release")
+	}
+	c.Together(tries, func(i int) {
+		last := holds[i]
+		y.endsAt(last.Key(), last.deadline(), last.at.Add(short), "when a lease was handed off to one who asked for less,").mustRelease()
+	})
+	if a.tap.HandOffs() == 0 {
+		c.Skip(fmt.Sprintf("in %d tries no hold was passed on", tries))
+	}
+}
+
+// extendedTooLate: what comes a moment after the end is too late, as much as what comes long after it.
+func extendedTooLate(c *trial) {
+	x, y := c.raw(), c.raw()
+	lates := []time.Duration{2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond}
+	c.Together(len(lates), func(i int) {
+		g := x.take(c.Key(lates[i].String()), c.Unit())
+		c.Sleep(time.Until(g.after.Add(c.Unit() + lates[i])))
+		c.Is(g.extend(far), driver.ErrLost, "the driver's Extend %s after the end of the lease", lates[i])
+		y.takeSoon(g.req.Key, far).mustRelease()
+	})
+}
+
+// lostLate: somebody still listens when most of the time of a lease is over.
+func lostLate(c *trial) {
+	a := c.client()
+	ttl := 2 * c.Unit()
+	shares := []time.Duration{60, 90}
+	c.Together(len(shares), func(i int) {
+		const tries = 3 // on a busy machine the news may come after the end
+		for try := range tries {
+			h := a.mustTry(c.Key(fmt.Sprint(shares[i], " ", try)), locker.WithTTL(ttl))
+			end := c.Moment(h.Done())
+			c.Sleep(time.Until(h.at.Add(ttl * shares[i] / 100)))
+			c.target.Delete(c.T, h.Key())
+			deleted := time.Now()
+			c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
+			c.Await(end.Seen, c.Limit(), "Done closes after a deletion")
+			var e *locker.Error
+			switch late := end.At.Sub(deleted); {
+			case errors.As(h.Err(), &e) && e.Reason == locker.ReasonLost:
+				c.Must(late <= c.Prompt(), fmt.Sprintf("Done closes no more than %s after a deletion at %d %% of the ttl", c.Prompt(), shares[i]), "%s after", late)
+				h.ended(locker.ReasonLost)
+				return
+			case end.At.Before(h.deadline()):
+				h.ended(locker.ReasonLost) // it says what it is instead
+			}
+		}
+		c.Fatal(fmt.Sprintf("Done closes soon after a deletion at %d %% of the ttl", shares[i]), "in %d of %d tries it closed at the deadline", tries, tries)
+	})
+}

@@ -1,0 +1,109 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
+	"github.com/lockstep-go/lockstep/locker"
+)
+
+// Most cases ask for one kind of hold. Here leases and sessions wait for one key, of which a backend
+// may hand off the ones and not the others.
+
+// otherKind is the options for a hold that does not end by itself and is not of the case's kind.
+func (c *trial) otherKind() []locker.Option {
+	if c.leaf.kind == Lease {
+		return nil
+	}
+	return []locker.Option{locker.WithTTL(far)}
+}
+
+// turns has goroutines of a take key again and again, each with theirs, and makes sure that one of b
+// comes in between. In a's process there is always somebody in line, and nobody keeps the key for long.
+func (c *trial) turns(a, b *client, key string, theirs []locker.Option) {
+	// Far more than any turn, and few enough to be done in no time.
+	const workers, most = 6, 10_000
+	h := a.mustTry(key, theirs...)
+	ctx, cancel := context.WithCancel(c.Ctx)
+	defer cancel()
+	var grants atomic.Int64
+	var busy []<-chan struct{}
+	for range workers {
+		busy = append(busy, c.Spawn(func() {
+			for ctx.Err() == nil && grants.Load() < most {
+				s, err := a.l.Lock(ctx, key, append(theirs, c.Polling())...)
+				if err != nil {
+					c.Must(ctx.Err() != nil, "Lock gives a hold", "%v", err)
+					return
+				}
+				grants.Add(1)
+				c.OK(s.Unlock(c.Ctx), "Unlock of what is held")
+			}
+		}))
+	}
+	c.Settle()
+	p := b.goLock(key, append(c.hold(), c.Polling())...)
+	c.Settle()
+	c.Must(grants.Load() == 0, "all wait while the key is held", "%d grants", grants.Load())
+	h.mustUnlock()
+	got := p.granted(c.Limit(), fmt.Sprintf("the release, with %d of %s who ask for the key again and again,", workers, a.name))
+	n := grants.Load()
+	c.Must(n < most, fmt.Sprintf("a process in which somebody always waits lets others have the key after less than %d holds", most), "they had to end before anybody else got it")
+	got.mustUnlock()
+	cancel()
+	for _, done := range busy {
+		c.Await(done, c.Limit(), "the others end")
+	}
+}
+
+// mixedTurns is turnsEnd where those who ask again and again want the other kind of hold.
+func mixedTurns(c *trial) {
+	c.turns(c.client(), c.client(), c.Key("k"), c.otherKind())
+}
+
+// mixedInLine is the same within a process, where nobody is overtaken at all.
+func mixedInLine(c *trial) {
+	a := c.client()
+	if !a.waits() { // otherwise one who has just come may be granted what those who wait are only told of
+		c.turns(a, a, c.Key("k"), c.otherKind())
+	}
+
+	key := c.Key("order")
+	h := a.mustTry(key, c.otherKind()...)
+	p := a.goLock(key, append(c.hold(), c.Polling())...)
+	c.Settle()
+	q := a.goLock(key, append(c.otherKind(), c.Polling())...)
+	c.Settle()
+	h.mustUnlock()
+	got := p.granted(c.Limit(), "the release, although the next one wants the kind of hold that was released,")
+	c.Must(!harness.IsClosed(q.done), "who came later, and wants the kind of hold that was released, waits on", "Lock returned: %v", q.outcome())
+	got.mustUnlock()
+	q.granted(c.Limit(), "the release by the one before").mustUnlock()
+}
+
+// firstGivesUp: the one in front of the queue, who would be told of the release, is not there any more
+// when it comes.
+func firstGivesUp(c *trial) {
+	a, b, d := c.client(), c.client(), c.client()
+	for i, first := range []*client{b, b, a} {
+		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		p := first.goLock(h.Key(), append(c.hold(), harness.Patient())...)
+		c.Settle()
+		q := d.goLock(h.Key(), append(c.hold(), harness.Patient())...)
+		c.Settle()
+		p.stop(nil)
+		_ = p.refused(c.Limit(), "the end of its ctx")
+		if first == b && i == 0 {
+			c.Settle() // otherwise the release comes while it still leaves
+		}
+		h.mustUnlock()
+		released := time.Now()
+		got := q.granted(c.Limit(), "the release, before which the one in front of it gave up,")
+		late := q.at.Sub(released)
+		c.Must(late <= c.Prompt(), fmt.Sprintf("the waiter has the lock no more than %s after the release, before which the one in front of it gave up", c.Prompt()), "%s after", late)
+		got.mustUnlock()
+	}
+}
