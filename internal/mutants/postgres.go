@@ -59,4 +59,7 @@ var postgres = []change{
 		`	if MUTATED { life = max(life.Round(time.Second), time.Second) }
 	var waiter *waker
 	if b.listens {`},
+	{"ADM-003", "List tells what others put in the table", "admin.go",
+		`readOwner(row[0]); !ours {`,
+		`readOwner(row[0]); !ours && !MUTATED {`},
 }
