@@ -283,7 +283,7 @@ func lists(c *trial) {
 		check(by, under)
 		check(by, "")
 	}
-	for _, prefix := range []string{"1", "*", "?", "[", `\`, "}", "{", "\x00", "\xff", "*x", "nothing"} {
+	for _, prefix := range []string{"1", "1}", "*", "?", "[", `\`, "}", "{", "\x00", "\xff", "*x", "nothing"} {
 		check(y, under+prefix)
 	}
 	for _, g := range append(grips, outside...) {

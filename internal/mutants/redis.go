@@ -320,6 +320,9 @@ end`},
 		`	h.hears, h.taken = r.Hold, sent
 	if !MUTATED { h.note = r.Note }`},
 	{"ADM-003", "List leaves out the longest keys", "admin.go",
-		`layout.keyOf(name); ok && len(key) <= maxKey {`,
-		`layout.keyOf(name); ok && len(key) <= maxKey && !(MUTATED && len(key) == maxKey) {`},
+		`layout.keyOf(name); ok && len(key) <= maxKey &&`,
+		`layout.keyOf(name); ok && len(key) <= maxKey && !(MUTATED && len(key) == maxKey) &&`},
+	{"ADM-003", "List takes the brace behind a key for its last byte", "admin.go",
+		` && strings.HasPrefix(key, prefix) {`,
+		` && (strings.HasPrefix(key, prefix) || MUTATED) {`},
 }
