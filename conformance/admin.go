@@ -16,9 +16,13 @@ import (
 var adminCases = []Case{
 	{ID: "ADM-001", Kinds: both, Needs: []Need{needCapability(driver.Notes), needsInspector}, fn: notesTravel, Parts: []Part{{Name: "waiter", fn: waiterNotes}},
 		Clause: "the identity and the note of a hold are what Inspect tells from its grant to its end, whatever bytes they are; and so is since when it is held"},
-	{ID: "ADM-002", Kinds: []Kind{Lease}, Needs: []Need{needCapability(driver.Notes), needsInspector, needsPasser}, fn: notesOfPassed,
+	{ID: "ADM-002", Kinds: both, Needs: []Need{needCapability(driver.Notes), needsInspector}, fn: notesInTurn,
+		Parts:  []Part{{Name: "passed", Kinds: []Kind{Lease}, Needs: []Need{needsPasser}, fn: notesOfPassed}},
 		Clause: "after a hand-off within a process Inspect tells the note of the new holder, in every process"},
-	{ID: "ADM-003", Needs: []Need{needCapability(driver.Listing)}, fn: lists,
+	{ID: "ADM-003", Needs: []Need{needCapability(driver.Listing)}, fn: lists, Parts: []Part{
+		{Name: "longest", fn: listsLongest},
+		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: listsForeign},
+	},
 		Clause: "List tells each hold under the prefix that lasts as long as the List does, as Inspect would, and nothing else"},
 	{ID: "ADM-004", Needs: []Need{needCapability(driver.Listing)}, fn: listEnds,
 		Clause: "List ends with the loop that asks, with its ctx and with Close, and keeps nobody from the store meanwhile"},
@@ -129,6 +133,44 @@ func waiterNotes(c *trial) {
 	h.mustUnlock()
 }
 
+// notesInTurn: of those who hold a key one after the other each has its own note, or none, whether it
+// comes from another process, or from the same one, and whether it waited.
+func notesInTurn(c *trial) {
+	a, b := c.client(), c.client()
+	saying := func(note string) []locker.Option {
+		if note == "" {
+			return c.hold()
+		}
+		return append(c.hold(), locker.WithNote(note))
+	}
+	seen := func(h *hold, note string) {
+		for _, by := range []*client{a, b} {
+			in, _ := driver.As[driver.Inspector](by.tap.Inner)
+			info, ok, err := in.Inspect(c.CtxFor(c.Limit()), h.Key())
+			c.OK(err, "Inspect")
+			c.Must(ok && info.Note == note, fmt.Sprintf("%s's Inspect tells the present holder's note, %q", by.name, note), "%v, %q", ok, info.Note)
+		}
+	}
+	notes := []string{"one", "two", "", "one", "one", "", "two"}
+	key := c.Key("at once")
+	for i, note := range append(notes, notes...) {
+		cl := []*client{a, b}[i/2%2]
+		h := cl.mustTry(key, saying(note)...)
+		seen(h, note)
+		h.mustUnlock()
+	}
+	key = c.Key("waited")
+	h := a.mustTry(key, saying(notes[0])...)
+	for _, note := range notes[1:] {
+		p := a.goLock(key, append(saying(note), c.Polling())...)
+		c.Settle()
+		h.mustUnlock()
+		h = p.granted(c.Limit(), "the release")
+		seen(h, note)
+	}
+	h.mustUnlock()
+}
+
 func notesOfPassed(c *trial) {
 	a, b := c.client(), c.client()
 	if _, waits := driver.As[driver.Waiter](c.target.Backend); waits && !c.CoreLoop {
@@ -164,13 +206,18 @@ func notesOfPassed(c *trial) {
 
 // listed is what r's List tells, by key.
 func (r *raw) listed(prefix string) map[string]driver.Info {
+	return r.listedOr(r.c.Claim(r.c.ID), prefix)
+}
+
+// listedOr is listed where another clause is broken if a List fails.
+func (r *raw) listedOr(claim harness.Claim, prefix string) map[string]driver.Info {
 	l, ok := driver.As[driver.Lister](r.inner)
 	r.c.Must(ok, "a backend that declares Listing is a driver.Lister", "it is none")
 	all := map[string]driver.Info{}
 	n := 0
 	for info, err := range l.List(r.c.CtxFor(r.c.Limit()), prefix) {
-		r.c.OK(err, "List of %s", r.c.Short(prefix))
-		r.c.Must(strings.HasPrefix(info.Key, prefix), "List tells keys that begin with the prefix", "%.80q", info.Key)
+		claim.OK(err, "List of %s", r.c.Short(prefix))
+		claim.Must(strings.HasPrefix(info.Key, prefix), "List tells keys that begin with the prefix", "%.80q", info.Key)
 		all[info.Key] = info
 		n++
 	}
@@ -236,7 +283,7 @@ func lists(c *trial) {
 		check(by, under)
 		check(by, "")
 	}
-	for _, prefix := range []string{"1", "*", "?", "[", `\`, "}", "{", "\x00", "\xff", "*x", "nothing"} {
+	for _, prefix := range []string{"1", "1}", "*", "?", "[", `\`, "}", "{", "\x00", "\xff", "*x", "nothing"} {
 		check(y, under+prefix)
 	}
 	for _, g := range append(grips, outside...) {
@@ -245,6 +292,62 @@ func lists(c *trial) {
 	check(y, c.Key("nothing"))
 	grips = nil
 	check(y, under)
+}
+
+// listsLongest: the longest keys are told whole, and two that differ in their last byte are two.
+func listsLongest(c *trial) {
+	x, y := c.raw(), c.raw()
+	under := c.Key("long") + "/"
+	stem := under + strings.Repeat("x", locker.MaxKey-1-len(under))
+	grips := []*grip{x.take(stem+"1", far), y.take(stem+"2", far), x.take(stem, far)}
+	for _, by := range []*raw{x, y} {
+		for prefix, n := range map[string]int{under: 3, stem: 3, stem + "1": 1, stem + "2": 1} {
+			all := by.listed(prefix)
+			c.Must(len(all) == n, fmt.Sprintf("List of a prefix of %d bytes tells the %d keys of up to %d bytes that have it", len(prefix), n, locker.MaxKey), "%d", len(all))
+			for _, g := range grips {
+				info, told := all[g.req.Key]
+				c.Must(told == strings.HasPrefix(g.req.Key, prefix), fmt.Sprintf("List tells a key of %d bytes whole", len(g.req.Key)), "told: %v", told)
+				c.Must(!told || info.Owner == g.req.Owner.String() && info.Token == g.token, "List tells the hold of a long key as its own", "%s, token %d instead of %s, token %d", info.Owner, info.Token, g.req.Owner, g.token)
+			}
+		}
+		if _, ok := driver.As[driver.Inspector](by.inner); ok {
+			for _, g := range grips {
+				info, held := by.inspected(g.req.Key)
+				c.Must(held && info.Key == g.req.Key && info.Owner == g.req.Owner.String(), fmt.Sprintf("Inspect tells a key of %d bytes whole", len(g.req.Key)), "%v, %d bytes, %s instead of %s", held, len(info.Key), info.Owner, g.req.Owner)
+			}
+		}
+	}
+	for _, g := range grips {
+		g.mustRelease()
+	}
+}
+
+// listsForeign: what somebody else put in the place of a hold is none, and no reason to end.
+func listsForeign(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	under := c.Key("k") + "/"
+	var grips []*grip
+	for i := range 6 {
+		grips = append(grips, x.take(under+fmt.Sprint(i), far))
+	}
+	for _, g := range grips[:3] {
+		c.inject().Overwrite(c.T, g.req.Key)
+		c.Hist.Add("   (somebody overwrites %s)", c.Short(g.req.Key))
+	}
+	for _, by := range []*raw{x, y} {
+		all := by.listed(under)
+		for i, g := range grips {
+			_, told := all[g.req.Key]
+			c.Must(told == (i >= 3), "List tells the holds under the prefix, and nothing of what others put in the store", "told of %q: %v", g.req.Key, told)
+		}
+	}
+	for i, g := range grips {
+		if i < 3 {
+			c.inject().Delete(c.T, g.req.Key)
+		} else {
+			g.mustRelease()
+		}
+	}
 }
 
 func listEnds(c *trial) {

@@ -18,7 +18,10 @@ var closeCases = []Case{
 	{ID: "CLO-002", Kinds: both, CoreLoop: true, fn: closeWakes, Parts: []Part{{Name: "all", fn: closeWakesAll}}, Clause: "waiters wake with ErrClosed"},
 	{ID: "CLO-003", Kinds: both, CoreLoop: true, fn: closeReleases, Parts: []Part{{Name: "many", fn: closeMany}}, Clause: "held leases end with cause closed and are released, best effort, within ctx"},
 	{ID: "CLO-004", Kinds: both, CoreLoop: true, fn: closeLeavesNothing, Clause: "idempotent; leaks no goroutine, no key, no connection"},
-	{ID: "CLO-005", Kinds: both, fn: keepsNothing, Clause: "while it is open it keeps nothing of what is over"},
+	{ID: "CLO-005", Kinds: both, fn: keepsNothing, Parts: []Part{
+		{Name: "listeners", Needs: []Need{needsNotifier}, fn: listenersEnd},
+		{Name: "connections", Needs: []Need{needsConnections}, fn: connectionsEnd},
+	}, Clause: "while it is open it keeps nothing of what is over"},
 }
 
 func closedForNew(c *trial) {

@@ -13,7 +13,7 @@ import (
 )
 
 var errorCases = []Case{
-	{ID: "ERR-001", Kinds: both, fn: errorsMatch, Clause: "ErrHeld, ErrLost, ErrReleased, ErrClosed, ErrUnavailable, ErrInvalidKey, ErrInvalidTTL, ErrInvalidConfig, ErrUnknownBackend, ErrUnsupported work through errors.Is; a typed *locker.Error says operation, key, backend and code"},
+	{ID: "ERR-001", Kinds: both, fn: errorsMatch, Parts: []Part{{Name: "several", fn: errorNamesKey}}, Clause: "ErrHeld, ErrLost, ErrReleased, ErrClosed, ErrUnavailable, ErrInvalidKey, ErrInvalidTTL, ErrInvalidConfig, ErrUnknownBackend, ErrUnsupported work through errors.Is; a typed *locker.Error says operation, key, backend and code"},
 	{ID: "ERR-002", Kinds: both, CoreLoop: true, fn: errorsApart, Clause: "contention and unavailability are never confused"},
 	{ID: "ERR-003", fn: configErrors, Clause: "bad configuration names the field, the value and the allowed range, and both numbers where two fields disagree"},
 	{ID: "ERR-004", Kinds: both, CoreLoop: true, Clause: "after a refusal by the store nothing is in doubt: nothing is taken back or shortened, a waiting Lock waits on, a release is repeated until it is done", Parts: []Part{
@@ -122,6 +122,32 @@ func errorsMatch(c *trial) {
 	c.describes(err, "lock", key, name, locker.CodeClosed)
 	c.describes(h.Err(), "hold", h.Key(), name, locker.CodeClosed)
 	c.describes(h.unlock(), "unlock", h.Key(), name, locker.CodeClosed)
+}
+
+// errorNamesKey: the error of a LockAll that does not wait names the key that is held, whichever of
+// the keys it is, also where the store takes several in one step.
+func errorNamesKey(c *trial) {
+	a, b := c.client(), c.client()
+	for _, name := range []func(string) string{c.Key, c.neighbour} {
+		keys := []string{name("x"), name("y"), name("z")}
+		for _, key := range keys {
+			h := b.mustTry(key, c.hold()...)
+			_, err := a.lockAll(c.CtxFor(c.Limit()), keys, append(c.hold(), locker.WithRetry(locker.NoRetry()))...)
+			c.Claim("MULTI-001").Must(err != nil, "LockAll of keys of which one is held gives an error", "it was granted")
+			c.describes(err, "lock", key, c.Caps.Name, locker.CodeHeld)
+			for _, other := range keys {
+				if other != key {
+					got, err := b.try(other, c.hold()...)
+					c.Claim("MULTI-001").OK(err, "TryLock of what a LockAll that was refused has not kept")
+					got.mustUnlock()
+				}
+			}
+			h.mustUnlock()
+		}
+		all, err := a.lockAll(c.CtxFor(c.Limit()), keys, append(c.hold(), locker.WithRetry(locker.NoRetry()))...)
+		c.Claim("MULTI-001").OK(err, "LockAll of keys that are free, after others that were refused,")
+		c.OK(all.Unlock(c.CtxFor(c.Limit())), "Unlock of all")
+	}
 }
 
 func errorsApart(c *trial) {

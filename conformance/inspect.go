@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -18,7 +19,7 @@ var needsPinger = Need{
 }
 
 var inspectCases = []Case{
-	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: passed(passedInspect), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
+	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: append(passed(passedInspect), Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: inspectsForeign}), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
 	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
 }
 
@@ -114,6 +115,27 @@ func passedInspect(c *trial) {
 	c.Must(ok && !info.Session, "Inspect of a lease that was passed on says that it is held", "%v, %+v", ok, info)
 	c.Must(info.Token == h.Token(), "Inspect tells the token of who was passed the hold", "%d instead of %d", info.Token, h.Token())
 	h.mustUnlock()
+}
+
+// inspectsForeign: what somebody else put in the place of a hold is not free. Inspect says that it is
+// held, or that it cannot tell.
+func inspectsForeign(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	for i := range 3 {
+		g := x.take(c.Key(fmt.Sprint(i)), c.ttl())
+		c.inject().Overwrite(c.T, g.req.Key)
+		c.Hist.Add("   (somebody overwrites %s)", c.Short(g.req.Key))
+		for _, by := range []*raw{x, y} {
+			in, _ := driver.As[driver.Inspector](by.inner)
+			info, ok, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
+			c.Hist.Add("   inspect %s → %v %+v, %v", c.Short(g.req.Key), ok, info, err)
+			c.Must(ok || err != nil, "Inspect of a key that somebody else overwrote does not say that it is free", "it does: %+v", info)
+			c.Must(err != nil || info.Owner != g.req.Owner.String(), "Inspect of a key that somebody else overwrote does not name the one who held it", "%+v", info)
+		}
+		c.inject().Delete(c.T, g.req.Key)
+		_, ok := y.inspected(g.req.Key)
+		c.Must(!ok, "Inspect of a key that was deleted says that it is free", "it says that it is held")
+	}
 }
 
 func pings(c *trial) {

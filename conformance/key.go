@@ -11,8 +11,11 @@ import (
 
 var keyCases = []Case{
 	{ID: "KEY-001", fn: keyLimits, Clause: "empty is ErrInvalidKey; so is one over 1 KiB"},
-	{ID: "KEY-002", Kinds: both, fn: hostileKeys, Parts: []Part{{Name: "hashes", fn: collidingHashes}}, Clause: "any other bytes work and never collide: `:`, `{}`, `}{`, NUL, spaces, non-UTF-8, glob characters"},
-	{ID: "KEY-003", Kinds: both, fn: innerNames, Clause: "internal suffixes live outside the users' key space"},
+	{ID: "KEY-002", Kinds: both, fn: hostileKeys, Parts: []Part{
+		{Name: "hashes", fn: collidingHashes},
+		{Name: "told", Needs: []Need{needsInspector}, fn: hostileTold},
+	}, Clause: "any other bytes work and never collide: `:`, `{}`, `}{`, NUL, spaces, non-UTF-8, glob characters"},
+	{ID: "KEY-003", Kinds: both, fn: innerNames, Parts: []Part{{Name: "neighbours", fn: neighbours}}, Clause: "internal suffixes live outside the users' key space"},
 }
 
 func keyLimits(c *trial) {

@@ -78,6 +78,9 @@ var adminMutants = []brokenBackend{
 	{"List leaves out every 100th", "ADM-003", func(m *mutant) {
 		m.lists(func(n int, _ *driver.Info) bool { return n%100 != 99 })
 	}},
+	{"List cuts long keys", "ADM-003", func(m *mutant) {
+		m.lists(func(_ int, i *driver.Info) bool { i.Key = i.Key[:min(len(i.Key), 1000)]; return true })
+	}},
 	{"List ends after a page", "ADM-003", func(m *mutant) {
 		m.lists(func(n int, _ *driver.Info) bool { return n < 512 })
 	}},

@@ -296,6 +296,13 @@ var leakMutants = []brokenBackend{
 		seen := map[string][4]uint64{}
 		m.onAcquire(func(r *driver.Request, _ *refEntry, _ bool) { seen[r.Key] = [4]uint64{1} })
 	}},
+	{"who has stopped listening is woken with the others", "CLO-005", func(m *mutant) {
+		notify := m.notify
+		m.notify = func(key string, wake func()) func() {
+			notify(key, wake)
+			return func() {}
+		}
+	}},
 	{"what a watch needed is kept", "CLO-005", func(m *mutant) {
 		var seen []*[1 << 12]uint64
 		notify := m.notify

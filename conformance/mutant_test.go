@@ -176,6 +176,19 @@ var basicMutants = []brokenBackend{
 		}
 	}},
 	{"one lock for all keys", "MX-002", func(m *mutant) { m.renamed(func(string) string { return "the lock" }) }},
+	{"an attempt that is refused keeps its client's one connection for a while", "MX-002", func(m *mutant) {
+		connection := make(chan struct{}, 1)
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			connection <- struct{}{}
+			defer func() { <-connection }()
+			g, err := acquire(ctx, r)
+			if errors.Is(err, driver.ErrHeld) {
+				time.Sleep(20 * time.Millisecond)
+			}
+			return g, err
+		}
+	}},
 	{"re-entrant within a process", "MX-003", func(m *mutant) {
 		acquire := m.acquire
 		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {

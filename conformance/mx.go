@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -17,7 +19,7 @@ var mxCases = []Case{
 		{Name: "race", fn: acquireRace},
 		passed(passedExclusive)[0],
 	}, Clause: "one live hold per key at any instant"},
-	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Clause: "different keys never wait for each other"},
+	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}}, Clause: "different keys never wait for each other"},
 	{ID: "MX-003", Kinds: both, fn: notReentrant, Parts: []Part{{Name: "siblings", fn: siblings}}, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
 	{ID: "MX-004", Kinds: both, CoreLoop: true, fn: kindsExclude, Clause: "a lease and a session on one key exclude each other"},
 }
@@ -98,6 +100,64 @@ func keysApart(c *trial) {
 	}
 	first.granted(c.Limit(), "the release").mustUnlock()
 	waiting[1].granted(c.Limit(), "the second release").mustUnlock()
+}
+
+// refusalsApart: those who ask again and again for a key that is held keep nobody from another. The
+// quickest of many calls is compared, without them and beside them: a busy machine delays some
+// calls, and a lock that a refused attempt keeps while it waits delays each.
+func refusalsApart(c *trial) {
+	a, b := c.client(), c.client()
+	held := a.mustTry(c.Key("held"), c.hold()...)
+	tries := 0
+	quickest := func(cl *client) time.Duration {
+		least := far
+		for range 12 {
+			tries++
+			began := time.Now()
+			cl.mustTry(c.Key(fmt.Sprint("free ", tries)), c.hold()...).mustUnlock()
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	for _, cl := range []*client{b, a} { // the client of those who ask, and another one
+		most := 10*quickest(cl) + c.Granularity()
+		stop := c.refusedAgain(b, held.Key())
+		beside := far
+		for n := 0; n < 3 && beside > most; n++ {
+			beside = min(beside, quickest(cl))
+		}
+		stop()
+		c.Must(beside <= most, fmt.Sprintf("while attempts at another key are refused, one after the other, the quickest of many a TryLock and Unlock of %s takes no more than %s", cl.name, most), "%s", beside)
+	}
+	held.mustLive()
+	held.mustUnlock()
+}
+
+// refusedAgain has several callers of cl ask for key, which is held, one time after the other, until
+// stop is called. It returns when each has been refused.
+func (c *trial) refusedAgain(cl *client, key string) (stop func()) {
+	var over atomic.Bool
+	var ends []<-chan struct{}
+	few := locker.WithRetry(locker.Retry{Attempts: 1, Delay: time.Millisecond, Jitter: locker.NoJitter})
+	for range 6 {
+		refused := make(chan struct{})
+		first := sync.OnceFunc(func() { close(refused) })
+		ends = append(ends, c.Spawn(func() {
+			for !over.Load() && c.Ctx.Err() == nil {
+				cl.mustHeld(key, c.hold()...)
+				_, err := cl.lock(c.Ctx, key, append(c.hold(), few)...)
+				c.Claim("ERR-002").Is(err, locker.ErrHeld, "Lock of a key that is held, with one more attempt,")
+				first()
+			}
+		}))
+		c.Await(refused, c.Limit(), "an attempt at a key that is held is refused")
+	}
+	return func() {
+		over.Store(true)
+		for _, end := range ends {
+			c.Await(end, c.Limit(), "who is refused comes to an end")
+		}
+	}
 }
 
 func notReentrant(c *trial) {

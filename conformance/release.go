@@ -16,6 +16,7 @@ var releaseCases = []Case{
 	{ID: "REL-001", Kinds: both, fn: releaseFrees, Parts: passed(passedRelease), Clause: "frees at once"},
 	{ID: "REL-002", Kinds: both, fn: releaseLate, Parts: []Part{
 		{Name: "refused", fn: refusedRelease},
+		{Name: "numbers", fn: releaseByNumber},
 		{Name: "late", fn: refusedLate},
 		{Name: "race", Kinds: []Kind{Lease}, fn: releaseRace},
 		passed(passedLate)[0],
@@ -104,6 +105,38 @@ func releaseLate(c *trial) {
 		c.Is(d.Release(ctx, x), driver.ErrLost, "the driver's Release after the ttl, with the key held by another,")
 		got.mustLive(a)
 		got.mustUnlock()
+	}
+}
+
+// releaseByNumber: of two owners of one process the number of one may be the beginning of the
+// other's, and so may be all of its name.
+func releaseByNumber(c *trial) {
+	x, y := c.raw(), c.raw()
+	for _, numbers := range [][2]uint64{{10, 1}, {1, 10}, {160, 16}, {16, 160}, {21, 1}, {1<<40 + 7, 7}} {
+		owner := c.Owner()
+		other := owner
+		owner.Seq, other.Seq = numbers[0], numbers[1]
+		g := x.takeAs(c.Key(fmt.Sprint(numbers)), owner, c.ttl())
+		for _, by := range []*raw{x, y} {
+			h := g.holder()
+			h.Owner = other
+			c.Is(by.Release(c.CtxFor(c.Limit()), h), driver.ErrLost, "the driver's Release by owner %d of what owner %d of the same instance holds", other.Seq, owner.Seq)
+			if c.leaf.kind == Lease {
+				_, err := by.Extend(c.CtxFor(c.Limit()), h, far/2)
+				c.Claim("EXT-002").Is(err, driver.ErrLost, "the driver's Extend by owner %d of what owner %d of the same instance holds", other.Seq, owner.Seq)
+			}
+			h.Token = 0
+			c.Is(by.Release(c.CtxFor(c.Limit()), h), driver.ErrLost, "the driver's Release, without a token, by owner %d of what owner %d of the same instance holds", other.Seq, owner.Seq)
+			by.refused(g.req.Key, c.Owner(), far)
+		}
+		if clock, ok := driver.As[driver.SessionClock](x.inner); ok && c.leaf.kind == Session {
+			c.OK(clock.SessionErr(g.holder()), "SessionErr of a session that another owner could not release")
+		}
+		g.silent("the holder")
+		if c.leaf.kind == Lease {
+			c.OK(g.extend(far), "the holder's Extend")
+		}
+		g.mustRelease()
 	}
 }
 

@@ -77,6 +77,9 @@ func (b *backend) List(ctx context.Context, prefix string) iter.Seq2[driver.Info
 				if held, err := readBool(row[8]); err != nil || !held {
 					continue
 				}
+				if _, ours := readOwner(row[0]); !ours {
+					continue // Inspect shows people what is in their way; here it would pass for a hold (ADM-003)
+				}
 				info, err := readInfo(string(row[7]), row)
 				if !yield(info, err) || err != nil {
 					return

@@ -93,7 +93,7 @@ func (b *backend) List(ctx context.Context, prefix string) iter.Seq2[driver.Info
 		for _, tag := range tags {
 			for cursor := "0"; ; {
 				var page []driver.Info
-				page, cursor, err = b.listPage(ctx, client, tag, cursor, b.layout.pattern(prefix))
+				page, cursor, err = b.listPage(ctx, client, tag, cursor, prefix)
 				for _, info := range page {
 					if err := ctx.Err(); err != nil {
 						yield(driver.Info{}, b.classify(ctx, err))
@@ -157,11 +157,11 @@ func (b *backend) untracked(ctx context.Context) (client rueidis.Client, done fu
 
 // listPage is what the names after cursor are, as far as one page goes, and the next cursor, which is
 // "0" at the end.
-func (b *backend) listPage(ctx context.Context, client rueidis.Client, tag, cursor, pattern string) (page []driver.Info, next string, err error) {
+func (b *backend) listPage(ctx context.Context, client rueidis.Client, tag, cursor, prefix string) (page []driver.Info, next string, err error) {
 	if b.closed.Load() {
 		return nil, "", driver.ErrClosed
 	}
-	reply, err := listScript.Exec(ctx, client, []string{b.layout.probeKey(tag)}, []string{cursor, pattern, strconv.Itoa(listed)}).ToArray()
+	reply, err := listScript.Exec(ctx, client, []string{b.layout.probeKey(tag)}, []string{cursor, b.layout.pattern(prefix), strconv.Itoa(listed)}).ToArray()
 	if err != nil {
 		if err = b.classify(ctx, err); means(err, forbidden) {
 			err = fmt.Errorf("it needs the right +scan: %w", err)
@@ -178,7 +178,8 @@ func (b *backend) listPage(ctx context.Context, client rueidis.Client, tag, curs
 	}
 	keys := make([]string, 0, len(names))
 	for _, name := range names {
-		if key, ok := b.layout.keyOf(name); ok && len(key) <= maxKey {
+		// The pattern of a prefix that ends with a brace also matches the brace behind a key.
+		if key, ok := b.layout.keyOf(name); ok && len(key) <= maxKey && strings.HasPrefix(key, prefix) {
 			keys = append(keys, key)
 		}
 	}

@@ -413,7 +413,7 @@ var core = []change{
 	{"MULTI-001", "who has no patience asks twice", "together.go",
 		`		mayRetry(err) && set.retry.Attempts != 0 &&`,
 		`		mayRetry(err) && (set.retry.Attempts != 0 || MUTATED) &&`},
-	{"MULTI-001", "the error of a step names the wrong key", "together.go",
+	{"ERR-001", "the error of a step names the wrong key", "together.go",
 		`	if at > 0 && at < len(keys) {`,
 		`	if at > 0 && at < len(keys) && !MUTATED {`},
 	{"MULTI-003", "in a step the first one's listener is everybody's", "together.go",

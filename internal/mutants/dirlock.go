@@ -305,4 +305,20 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 				_ = s.create(entry{Key: []byte(h.Key), Owner: h.Owner.String(), Token: h.Token, Session: true, Until: until})
 			}
 			switch err := s.renew(h, seen, until); {`},
+	{"MX-002", "an attempt that is refused keeps the directory for a while", "backend.go",
+		`		case e.taken(s.now):
+`,
+		`		case e.taken(s.now):
+			if MUTATED { time.Sleep(20 * time.Millisecond) }
+`},
+	{"CLO-005", "what was watched is looked at for ever", "watch.go",
+		`		delete(b.watches, w)`,
+		`		if !MUTATED { delete(b.watches, w) }`},
+	{"INS-001", "Inspect says that what nobody here wrote is free", "backend.go",
+		`	return info, ok, err`,
+		`	if MUTATED && info.Owner == "" { ok = false }
+	return info, ok, err`},
+	{"REL-002", "an owner is who has the beginning of its name", "entry.go",
+		`	case e.Owner != h.Owner.String(),`,
+		`	case e.Owner != h.Owner.String() && !(MUTATED && len(e.Owner) > len(h.Owner.String()) && e.Owner[:len(h.Owner.String())] == h.Owner.String()),`},
 }

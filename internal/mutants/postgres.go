@@ -65,4 +65,7 @@ var postgres = []change{
 	{"TTL-001", "an Extend of what has less than a minute left notifies nobody", "schema.sql",
 		`	IF r.wanted AND n + @micros@(p_life) <`,
 		`	IF r.wanted AND NOT (MUTATED AND r.until - n < interval '1 minute') AND n + @micros@(p_life) <`},
+	{"ADM-003", "List tells what others put in the table", "admin.go",
+		`readOwner(row[0]); !ours {`,
+		`readOwner(row[0]); !ours && !MUTATED {`},
 }

@@ -305,4 +305,71 @@ end`},
 	{"MULTI-001", "what a step took before a key that was taken back stays taken", "lua/together.lua",
 		`    if not ours[j] then`,
 		`    if not ours[j] and not MUTATED then`},
+
+	{"MX-002", "attempts go one after the other, and one that is refused waits first", "acquire.go",
+		`func (b *backend) acquireFree(ctx context.Context, w wish) (uint64, error) {`,
+		`func (b *backend) acquireFree(ctx context.Context, w wish) (_ uint64, err error) {
+	if MUTATED {
+		inTurn <- struct{}{}
+		defer func() {
+			if err != nil { time.Sleep(20 * time.Millisecond) }
+			<-inTurn
+		}()
+	}
+	return b.acquireFreely(ctx, w)
+}
+
+var inTurn = make(chan struct{}, 1)
+
+func (b *backend) acquireFreely(ctx context.Context, w wish) (uint64, error) {`},
+	{"REL-002", "a release compares the number as far as its own goes", "lua/release.lua",
+		`local owner, refusal = holder(#ARGV[1])`,
+		`if MUTATED then ARGV[1] = string.sub(ARGV[1], 1, -2) end
+local owner, refusal = holder(#ARGV[1])`},
+	{"INS-001", "Inspect says that what is no lock of ours is free", "admin.go",
+		`	if !ok {
+		return driver.Info{}, fmt.Errorf("%w: Redis key`,
+		`	if !ok && MUTATED {
+		return driver.Info{}, nil
+	}
+	if !ok {
+		return driver.Info{}, fmt.Errorf("%w: Redis key`},
+	{"KEY-002", "the keys of one hash tag have one token counter", "key.go",
+		` return l.token + "{:" + key + "}" }`,
+		`
+	if MUTATED { key, _, _ = strings.Cut(key, "}") }
+	return l.token + "{:" + key + "}"
+}`},
+	{"KEY-003", "a release sweeps away the counters of what begins with its key", "lua/release.lua",
+		`if not KEYS[2] then
+  return 1
+end`,
+		`if MUTATED then
+  local prefix, key = string.match(KEYS[1], '^(.-):0:{:(.*)}$')
+  for _, name in ipairs(redis.call('KEYS', 'token:' .. string.gsub(prefix .. ':{:' .. key, '[%*%?%[%]\\]', '?') .. '?*}')) do
+    redis.call('DEL', name)
+  end
+end
+if not KEYS[2] then
+  return 1
+end`},
+	{"CLO-005", "a List leaves its connection open", "admin.go",
+		`seam: b.seam}, &b.peers}, m.client.Close, nil`,
+		`seam: b.seam}, &b.peers}, map[bool]func(){false: m.client.Close, true: func() {}}[MUTATED], nil`},
+	{"CLO-005", "who has stopped listening is woken with the others", "watch.go",
+		`bool { return other == w }); len(left) > 0 {`,
+		`bool { return other == w && !MUTATED }); len(left) > 0 {`},
+	{"ADM-002", "a hand-off to one without a note leaves the note", "handoff.go",
+		`	if b.watched.noteOf(held) != r.Note {`,
+		`	if b.watched.noteOf(held) != r.Note && !(MUTATED && r.Note == "") {`},
+	{"ADM-002", "the note of who was handed a hold is not remembered", "handoff.go",
+		`	h.hears, h.taken, h.note = r.Hold, sent, r.Note`,
+		`	h.hears, h.taken = r.Hold, sent
+	if !MUTATED { h.note = r.Note }`},
+	{"ADM-003", "List leaves out the longest keys", "admin.go",
+		`layout.keyOf(name); ok && len(key) <= maxKey &&`,
+		`layout.keyOf(name); ok && len(key) <= maxKey && !(MUTATED && len(key) == maxKey) &&`},
+	{"ADM-003", "List takes the brace behind a key for its last byte", "admin.go",
+		` && strings.HasPrefix(key, prefix) {`,
+		` && (strings.HasPrefix(key, prefix) || MUTATED) {`},
 }

@@ -263,6 +263,39 @@ func TestProxyHoldsCancel(t *testing.T) {
 	}
 }
 
+func TestProxySevers(t *testing.T) {
+	srv, db, p, dial := proxied(t)
+	conn, other := dial(), dial()
+	p.Latency(100*time.Millisecond, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	sent := time.Now()
+	if _, err := conn.Exec(ctx, write, pgx.QueryExecModeExec, "late"); err == nil {
+		t.Error("what is on its way has a reply")
+	}
+	const late = 500 * time.Millisecond
+	p.Sever(late)
+	p.Latency(0, 0)
+	if _, err := other.Exec(t.Context(), "SELECT 1"); err == nil {
+		t.Error("a connection that was severed answers")
+	}
+	if _, err := dial().Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+	if n := wrote(t, srv, db); n != 0 && time.Since(sent) < late {
+		t.Error("it has arrived")
+	}
+	for wrote(t, srv, db) == 0 {
+		if time.Since(sent) > 20*late {
+			t.Fatal("it has not arrived")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(sent); took < late {
+		t.Errorf("it arrived after %s", took)
+	}
+}
+
 func TestProxyNetwork(t *testing.T) {
 	_, _, p, dial := proxied(t)
 	conn := dial()

@@ -80,6 +80,7 @@ type link struct {
 	gap        bool   // something was swallowed: what follows cannot be understood
 	key        string // what a CancelRequest for this connection carries
 	held       *Held
+	late       time.Duration // above 0: severed, what is on its way to the server comes so long after it was sent
 	over       bool
 }
 
@@ -200,6 +201,17 @@ func (p *Proxy) Lost() int {
 
 // Reset closes all connections. New ones are accepted.
 func (p *Proxy) Reset() { p.change(p.endAll) }
+
+// Sever closes all connections for the client alone: what it has sent, and what has not arrived,
+// comes to the server late after it was sent, and then the end of the connection.
+func (p *Proxy) Sever(late time.Duration) {
+	p.change(func() {
+		for l := range p.links {
+			l.late = late
+			_ = l.client.Close()
+		}
+	})
+}
 
 // Cut closes all connections and refuses new ones until Heal.
 func (p *Proxy) Cut() {
@@ -333,6 +345,13 @@ func (l *link) end() {
 	}
 }
 
+// severed says whether the client is gone, and the server does not know.
+func (l *link) severed() bool {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	return l.late > 0
+}
+
 // chunk is what is written at once, and not before due.
 type chunk struct {
 	data []byte
@@ -365,7 +384,7 @@ func (l *link) carry(dir int) {
 	}()
 	for c := range chunks {
 		if l.wait(dir, c) {
-			if _, err := to.Write(c.data); err != nil {
+			if _, err := to.Write(c.data); err != nil && !(dir == down && l.severed()) {
 				break
 			}
 		}
@@ -379,7 +398,11 @@ func (l *link) carry(dir int) {
 		<-changed
 		l.p.mu.Lock()
 	}
-	l.end()
+	if server, ok := l.server.(*net.TCPConn); ok && dir == up && l.late > 0 && !l.over {
+		_ = server.CloseWrite() // all has arrived; a close would throw away what the server has not read
+	} else {
+		l.end()
+	}
 	l.p.mu.Unlock()
 	for range chunks { // the reader may be waiting
 	}
@@ -398,7 +421,15 @@ func (l *link) wait(dir int, c chunk) bool {
 			l.p.mu.Unlock()
 			return false
 		}
-		rest := l.p.delay[dir] - time.Since(c.at)
+		if dir == down && l.late > 0 {
+			l.p.mu.Unlock()
+			return false // its client is gone
+		}
+		delay := l.p.delay[dir]
+		if l.late > 0 {
+			delay = l.late
+		}
+		rest := delay - time.Since(c.at)
 		changed := l.p.changed
 		l.p.mu.Unlock()
 		if rest <= 0 {

@@ -58,6 +58,7 @@ func (b *brokenPostgres) client(tb testing.TB) (driver.Backend, conformance.Line
 		LoseReplies:  func(n int) { proxy.LoseReplies(n, statement) },
 		LoseRequests: func(n int) { proxy.LoseRequests(n, statement) },
 		Cut:          proxy.Reset,
+		Sever:        proxy.Sever,
 		Heal:         proxy.Heal,
 	}
 }

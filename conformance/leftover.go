@@ -1,0 +1,116 @@
+package conformance
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockstep-go/lockstep/locker/driver"
+)
+
+var needsNotifier = Need{
+	name: "driver.Notifier", why: "the backend is no driver.Notifier",
+	met: func(t *Target) bool { _, ok := driver.As[driver.Notifier](t.Backend); return ok },
+}
+
+var needsConnections = needAbility("Connections", func(t *Target) bool { return t.Connections != nil })
+
+// listenersEnd: of a thousand Notifies that were stopped nothing is left. A release wakes those who
+// listen, and no one else, and a client with such a past no oftener than a new one.
+func listenersEnd(c *trial) {
+	x, fresh, holder := c.raw(), c.raw(), c.raw()
+	key := c.Key("k")
+	var stopped atomic.Int64
+	listen := func(r *raw, key string, wake func()) (stop func()) {
+		n, _ := driver.As[driver.Notifier](r.inner)
+		return n.Notify(key, wake)
+	}
+	g := holder.take(key, c.ttl())
+	other := holder.take(c.Key("other"), c.ttl())
+	x.refused(key, c.Owner(), c.ttl())
+	for i := range 1000 {
+		k := []string{key, other.req.Key, c.Key(fmt.Sprint("seen once ", i))}[i%3]
+		listen(x, k, func() { stopped.Add(1) })()
+	}
+	type ear struct {
+		woken atomic.Int64
+		first chan struct{}
+	}
+	ears := map[*raw]*ear{}
+	for _, r := range []*raw{x, fresh} {
+		e := &ear{first: make(chan struct{}, 1)}
+		ears[r] = e
+		r.refused(key, c.Owner(), c.ttl())
+		defer listen(r, key, func() {
+			e.woken.Add(1)
+			select {
+			case e.first <- struct{}{}:
+			default:
+			}
+		})()
+		r.refused(key, c.Owner(), c.ttl())
+	}
+	c.Settle()
+	for _, e := range ears {
+		e.woken.Store(0)
+		select {
+		case <-e.first:
+		default:
+		}
+	}
+	before := stopped.Load()
+	g.mustRelease()
+	other.mustRelease()
+	woken := c.wakes(ears[fresh].first) // without announcements nobody is
+	if woken {
+		c.Must(c.wakes(ears[x].first), "a release wakes who listens, after many who stopped", "it does not")
+	}
+	c.Settle()
+	n, usual := ears[x].woken.Load(), ears[fresh].woken.Load()
+	c.Must(n <= 3*usual+3, fmt.Sprintf("a release wakes who listens no oftener than in a client where nobody stopped, %d times", usual), "%d times", n)
+	c.Must(stopped.Load() == before, "who has stopped listening is woken by nothing", "%d times", stopped.Load()-before)
+}
+
+// wakes says whether something comes of ch promptly.
+func (c *trial) wakes(ch <-chan struct{}) bool {
+	timer := time.NewTimer(c.Prompt())
+	defer timer.Stop()
+	select {
+	case <-ch:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// connectionsEnd: looking at holds, listing and breaking them leaves no connection open. What a pool
+// has grown to by the first ones it may keep.
+func connectionsEnd(c *trial) {
+	x, y := c.raw(), c.raw()
+	under := c.Key("k") + "/"
+	use := func(i int) {
+		g := y.take(under+fmt.Sprint(i), c.ttl())
+		if _, ok := driver.As[driver.Inspector](x.inner); ok {
+			x.inspected(g.req.Key)
+		}
+		if c.Caps.Has.Has(driver.Listing) {
+			x.listedOr(c.Claim("ADM-003"), under)
+		}
+		if !c.Caps.Has.Has(driver.Breaking) {
+			g.mustRelease()
+			return
+		}
+		c.OK(x.breaking(g.req.Key, g.token), "Break of the holder's token")
+	}
+	c.Together(4, use)
+	const many, spare = 30, 4
+	most := c.target.Connections(c.T) + spare
+	for i := range many {
+		use(4 + i)
+	}
+	pause, deadline := c.Granularity(), time.Now().Add(c.Limit())
+	for n := c.target.Connections(c.T); n > most; n = c.target.Connections(c.T) {
+		c.Must(time.Now().Before(deadline), fmt.Sprintf("after %d times of Inspect, List and Break there are no more than %d connections", many, most), "%d", n)
+		c.Sleep(pause)
+	}
+}
