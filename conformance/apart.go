@@ -119,17 +119,17 @@ func neighbours(c *trial) {
 // wornBy does with key what can be done with one, and returns its last token.
 func (c *trial) wornBy(r, other *raw, key string) uint64 {
 	g := r.take(key, c.ttl())
-	other.refused(key, c.Owner(), c.ttl())
+	other.refusedOr(c.Claim("MX-001"), key, c.Owner(), c.ttl())
 	stranger := g.holder()
 	stranger.Owner, stranger.Token = c.Owner(), 0
-	c.Is(other.Release(c.CtxFor(c.Limit()), stranger), driver.ErrLost, "the driver's Release by one who does not hold the key")
+	c.Claim("REL-002").Is(other.Release(c.CtxFor(c.Limit()), stranger), driver.ErrLost, "the driver's Release by one who does not hold the key")
 	if c.leaf.kind == Lease {
-		c.OK(g.extend(far/2), "the driver's Extend")
+		c.Claim("EXT-001").OK(g.extend(far/2), "the driver's Extend")
 	}
 	g.again().mustRelease()
 	if c.Caps.Has.Has(driver.Breaking) {
 		g = r.take(key, c.ttl())
-		c.OK(other.breaking(key, g.token), "Break of the holder's token")
+		c.Claim("ADM-005").OK(other.breaking(key, g.token), "Break of the holder's token")
 	}
 	g = other.take(key, c.ttl())
 	g.mustRelease()

@@ -100,7 +100,7 @@ func connectionsEnd(c *trial) {
 			g.mustRelease()
 			return
 		}
-		c.OK(x.breaking(g.req.Key, g.token), "Break of the holder's token")
+		c.Claim("ADM-005").OK(x.breaking(g.req.Key, g.token), "Break of the holder's token")
 	}
 	c.Together(4, use)
 	const many, spare = 30, 4

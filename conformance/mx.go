@@ -146,6 +146,7 @@ func (c *trial) refusedAgain(cl *client, key string) (stop func()) {
 			for !over.Load() && c.Ctx.Err() == nil {
 				cl.mustHeld(key, c.hold()...)
 				_, err := cl.lock(c.Ctx, key, append(c.hold(), few)...)
+				c.Claim("MX-001").Must(err != nil, "Lock of a key that is held is not granted", "it was granted")
 				c.Claim("ERR-002").Is(err, locker.ErrHeld, "Lock of a key that is held, with one more attempt,")
 				first()
 			}
