@@ -125,12 +125,12 @@ func (x distance) look() {
 		if p, ok := driver.As[driver.Pinger](d); ok {
 			c.OK(p.Ping(patience), "the driver's Ping from %s away", x.d)
 		}
-		all, err := x.a.lockAll(patience, keys, x.opts()...)
+		all, err := x.a.lockAll(patience, keys, c.hold()...)
 		c.OK(err, "LockAll from %s away", x.d)
-		x.b.mustHeld(keys[1], x.opts()...)
+		x.b.mustHeld(keys[1], c.hold()...)
 		c.OK(all.Unlock(patience), "Unlock of all from %s away", x.d)
 	})
-	h := x.a.mustTry(x.key("looked at"), x.opts()...)
+	h := x.a.mustTry(x.key("looked at"), c.hold()...) // some stores take their time to connect
 	if in, ok := driver.As[driver.Inspector](d); ok {
 		info, held, err := in.Inspect(patience, h.Key())
 		c.OK(err, "the driver's Inspect from %s away", x.d)
