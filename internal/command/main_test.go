@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,6 +55,10 @@ func TestMain(m *testing.M) {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "LOCKSTEP_") && !strings.HasPrefix(name, "LOCKSTEP_REDIS_SERVER") && name != "LOCKSTEP_REDIS_URL" {
 			os.Unsetenv(name)
 		}
+	}
+	if signal.Ignored(syscall.SIGHUP) {
+		// Under nohup: children inherit what is ignored, but not what is caught.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
