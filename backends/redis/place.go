@@ -25,7 +25,8 @@ type place struct {
 	until  time.Time // it is remembered: for as long as that hold may last
 	used   time.Time // it is forgotten placeLife later, unless somebody waits here
 	timer  *time.Timer
-	asks   bool // the timer wakes those who wait, rather than to look whether this is old
+	asks   bool      // the timer wakes those who wait, rather than to look whether this is old
+	due    time.Time // when it does
 }
 
 const (
@@ -93,8 +94,9 @@ func (s *watchedShard) stir(lock string) {
 	if p == nil || !p.in || p.before == 0 {
 		s.wakeAll(lock)
 	} else if !p.asks {
-		p.asks = true
-		p.timer.Reset(min(firstPlace+time.Duration(p.before-1)*perPlace, maxDelay))
+		after := min(firstPlace+time.Duration(p.before-1)*perPlace, maxDelay)
+		p.asks, p.due = true, time.Now().Add(after)
+		p.timer.Reset(after)
 	}
 }
 
@@ -110,8 +112,8 @@ func (w *watched) called(lock string) {
 }
 
 // asking prepares an attempt of one who waits, or is about to. wanted is false where nobody else
-// is known to want the lock. held is an ErrHeld where the last answer still stands, so that the server
-// need not be asked: others are before this process, and are to be asked for first. unknown says that an
+// is known to want the lock. held is an ErrHeld where the server need not be asked: the last answer still
+// stands, or the lock was changed while others are before this process, which asks later (stir). unknown says that an
 // earlier attempt of the same owner may have been granted: only the server's answer settles it.
 func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (wanted bool, held error) {
 	s := w.shard(lock)
@@ -124,8 +126,16 @@ func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (
 	p = w.placeLocked(s, lock)
 	again := p.again || p.before > 0
 	p.again = false
-	if again && waits && !unknown && !p.changed && sent.Sub(p.asked) < sameAnswer && sent.Before(p.ends) {
-		return true, driver.Held(p.ends.Sub(sent))
+	if again && waits && !unknown && sent.Sub(p.asked) < sameAnswer {
+		till := p.ends
+		if p.changed && p.before > 0 && p.asks {
+			till = p.due // this process asks then
+		} else if p.changed {
+			till = time.Time{}
+		}
+		if sent.Before(till) {
+			return true, driver.Held(till.Sub(sent))
+		}
 	}
 	p.asksAt(sent)
 	return true, nil

@@ -58,8 +58,10 @@ func (b *backend) acquireQueued(ctx context.Context, w wish) (uint64, error) {
 		b.watched.grantedInTurn(w.lock, m > 0, sent.Add(w.ttl))
 	case !b.announced():
 		b.watched.refused(w.lock, 0, time.Time{})
-	case before < 0: // it is free: if those who were called do not come, this one asks again
-		b.watched.refused(w.lock, -before-1, time.Time{})
+	case before == -1: // it is free, and somebody who is not in the queue has a turn
+		b.watched.refused(w.lock, 0, time.Time{})
+	case before < 0: // it is free: if those who were called have not come by then, this one asks again
+		b.watched.refused(w.lock, -before-1, sent.Add(left))
 	default:
 		b.watched.refused(w.lock, before, sent.Add(left))
 	}

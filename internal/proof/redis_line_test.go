@@ -3,6 +3,7 @@ package proof
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -274,6 +275,60 @@ func releaserOvertakes(t *testing.T, srv *redistest.Server, c redis.Config, opts
 		}
 	}
 	return third.Token() < second.Token()
+}
+
+// Who had the lock and wants it again, while it is free and another one is called, asks once, and again
+// when it is called itself.
+func TestFreeForAnother(t *testing.T) {
+	srv := redistest.Start(t)
+	fewest := int64(1 << 60)
+	// On a machine that is busy the one that was called may not come within 10 ms; one round will do.
+	for i := range 20 {
+		fewest = min(fewest, freeForAnother(t, srv, fmt.Sprint("k", i)))
+		if fewest <= 6 { // the release, an attempt that is refused, and one that is granted and a release of each
+			return
+		}
+	}
+	t.Errorf("%d scripts at least; want 6", fewest)
+}
+
+func freeForAnother(t *testing.T, srv *redistest.Server, key string) int64 {
+	t.Helper()
+	far := redistest.NewProxy(t, srv.Addr())
+	c := redis.Config{Addrs: []string{srv.Addr()}}
+	holder := open(t, c, locker.Config{})
+	called := open(t, redis.Config{Addrs: []string{far.Addr()}}, locker.Config{})
+	first := mustLock(t, open(t, c, locker.Config{}), key, minute)
+	had := make(chan *locker.Lease, 1)
+	go func() { had <- mustLock(t, holder, key, minute, locker.WithRetry(never)) }()
+	queue := "token:lockstep:{:" + key + "}:queue"
+	queued(t, srv, queue, 1)
+	var wg sync.WaitGroup
+	lockAndUnlock := func(l *locker.Locker) {
+		wg.Go(func() {
+			lease, err := l.Lock(t.Context(), key, minute, locker.WithRetry(never))
+			if err == nil {
+				err = lease.Unlock(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	lockAndUnlock(called)
+	queued(t, srv, queue, 2)
+	if err := first.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lease := <-had // and knows that another one waits
+	far.Latency(3*time.Millisecond, 3*time.Millisecond)
+	before := srv.CommandStats(t)
+	if err := lease.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lockAndUnlock(holder)
+	wg.Wait()
+	return srv.CommandStats(t).Since(before)["evalsha"]
 }
 
 // One that was called and has given up hands the call on.
