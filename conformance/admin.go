@@ -14,10 +14,10 @@ import (
 )
 
 var adminCases = []Case{
-	{ID: "ADM-001", Kinds: both, Needs: []Need{needCapability(driver.Notes), needsInspector}, fn: notesTravel, Parts: []Part{{Name: "waiter", fn: waiterNotes}},
+	{ID: "ADM-001", Kinds: both, Needs: []Need{needCapability(driver.Notes), needsInspector}, fn: notesTravel, Parts: []Part{{Name: "waiter", fn: waiterNotes}, {Name: "in-turn", fn: notesInTurn}},
 		Clause: "the identity and the note of a hold are what Inspect tells from its grant to its end, whatever bytes they are; and so is since when it is held"},
-	{ID: "ADM-002", Kinds: both, Needs: []Need{needCapability(driver.Notes), needsInspector}, fn: notesInTurn,
-		Parts:  []Part{{Name: "passed", Kinds: []Kind{Lease}, Needs: []Need{needsPasser}, fn: notesOfPassed}},
+	{ID: "ADM-002", Kinds: []Kind{Lease}, Needs: []Need{needCapability(driver.Notes), needsInspector, needsPasser}, fn: notesOfPassed,
+		Parts:  []Part{{Name: "in-turn", fn: notesHandedOff}},
 		Clause: "after a hand-off within a process Inspect tells the note of the new holder, in every process"},
 	{ID: "ADM-003", Needs: []Need{needCapability(driver.Listing)}, fn: lists, Parts: []Part{
 		{Name: "longest", fn: listsLongest},
@@ -134,41 +134,50 @@ func waiterNotes(c *trial) {
 }
 
 // notesInTurn: of those who hold a key one after the other each has its own note, or none, whether it
-// comes from another process, or from the same one, and whether it waited.
+// comes from another process or from the same one.
 func notesInTurn(c *trial) {
 	a, b := c.client(), c.client()
-	saying := func(note string) []locker.Option {
-		if note == "" {
-			return c.hold()
-		}
-		return append(c.hold(), locker.WithNote(note))
-	}
-	seen := func(h *hold, note string) {
-		for _, by := range []*client{a, b} {
-			in, _ := driver.As[driver.Inspector](by.tap.Inner)
-			info, ok, err := in.Inspect(c.CtxFor(c.Limit()), h.Key())
-			c.OK(err, "Inspect")
-			c.Must(ok && info.Note == note, fmt.Sprintf("%s's Inspect tells the present holder's note, %q", by.name, note), "%v, %q", ok, info.Note)
-		}
-	}
-	notes := []string{"one", "two", "", "one", "one", "", "two"}
-	key := c.Key("at once")
-	for i, note := range append(notes, notes...) {
-		cl := []*client{a, b}[i/2%2]
-		h := cl.mustTry(key, saying(note)...)
-		seen(h, note)
+	key := c.Key("k")
+	for i, note := range slices.Concat(notes, notes) {
+		h := []*client{a, b}[i/2%2].mustTry(key, c.saying(note)...)
+		h.hasNote(note, a, b)
 		h.mustUnlock()
 	}
-	key = c.Key("waited")
-	h := a.mustTry(key, saying(notes[0])...)
+}
+
+// notesHandedOff is the same of those to whom a hold is handed off.
+func notesHandedOff(c *trial) {
+	a, b := c.client(), c.client()
+	key := c.Key("k")
+	h := a.mustTry(key, c.saying(notes[0])...)
 	for _, note := range notes[1:] {
-		p := a.goLock(key, append(saying(note), c.Polling())...)
+		p := a.goLock(key, append(c.saying(note), c.Polling())...)
 		c.Settle()
 		h.mustUnlock()
 		h = p.granted(c.Limit(), "the release")
-		seen(h, note)
+		h.hasNote(note, a, b)
 	}
 	h.mustUnlock()
+}
+
+// notes follow each other in all ways: another one, none, the same, and one after none.
+var notes = []string{"one", "two", "", "one", "one", "", "two"}
+
+func (c *trial) saying(note string) []locker.Option {
+	if note == "" {
+		return c.hold()
+	}
+	return append(c.hold(), locker.WithNote(note))
+}
+
+func (h *hold) hasNote(note string, clients ...*client) {
+	c := h.cl.c
+	for _, by := range clients {
+		in, _ := driver.As[driver.Inspector](by.tap.Inner)
+		info, ok, err := in.Inspect(c.CtxFor(c.Limit()), h.Key())
+		c.OK(err, "Inspect")
+		c.Must(ok && info.Note == note, fmt.Sprintf("%s's Inspect tells the present holder's note, %q", by.name, note), "%v, %q", ok, info.Note)
+	}
 }
 
 func notesOfPassed(c *trial) {

@@ -148,13 +148,14 @@ func (g *grip) untouched(by *raw) {
 	c.Must(ok && info.Owner == g.req.Owner.String() && info.Token == g.token, fmt.Sprintf("%q is held by %s with token %d", g.req.Key, g.req.Owner, g.token), "%v, %s with token %d", ok, info.Owner, info.Token)
 }
 
-// names are those in the store that have a key of this trial in them, in order.
+// names are those in the store that have a key of this trial in them, in order; without what is left of
+// separators' probe, which may go by itself.
 func (c *trial) names() (names []string) {
 	if c.target.Keys == nil {
 		return nil
 	}
 	for _, k := range c.target.Keys(c.T) {
-		if strings.Contains(k.Name, c.Unique) {
+		if strings.Contains(k.Name, c.Unique) && !strings.Contains(k.Name, c.Key("probe")) {
 			names = append(names, k.Name)
 		}
 	}
@@ -165,9 +166,11 @@ func (c *trial) names() (names []string) {
 // separators are what follows a key in the names that the store has of it.
 func (c *trial) separators(r *raw) (all []string) {
 	probe := r.take(c.Key("probe"), c.ttl())
-	for _, name := range c.names() {
-		if _, after, ok := strings.Cut(name, probe.req.Key); ok && after != "" {
-			all = append(all, after, after+"x")
+	if c.target.Keys != nil {
+		for _, k := range c.target.Keys(c.T) {
+			if _, after, ok := strings.Cut(k.Name, probe.req.Key); ok && after != "" {
+				all = append(all, after, after+"x")
+			}
 		}
 	}
 	probe.mustRelease()

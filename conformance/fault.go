@@ -49,7 +49,7 @@ type Inject struct {
 
 	// Delete, Overwrite and Wipe are mistakes of an administrator, of which nobody is told: Delete
 	// removes the hold on key, Overwrite puts something that is no hold in its place, and Wipe
-	// removes everything that is in the store. Delete also removes what Overwrite put there.
+	// removes everything that is in the store. What Overwrite put there stays until Delete removes it.
 	// Overwrite is atomic: were the key free for a moment, as between a deletion and a write, a
 	// waiter would get it. All have taken effect when they return.
 	Delete, Overwrite func(tb testing.TB, key string)

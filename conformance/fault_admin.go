@@ -159,9 +159,9 @@ func cut(c *trial, a, w, b *client, sever func()) {
 	done := h.Done()
 	p := w.goLock(key, append(c.hold(), c.Polling())...)
 	c.Settle()
-	rest := c.life() / 16
+	pause := c.life() / 16
 	if c.leaf.kind == Session {
-		rest = c.life() / 6 // to connect and renew, also on a machine that is busy
+		pause = c.life() / 6 // to connect and renew, also on a machine that is busy
 	}
 	for began := time.Now(); time.Since(began) < c.life()*3/2; {
 		sever()
@@ -178,7 +178,7 @@ func cut(c *trial, a, w, b *client, sever func()) {
 			c.Must(time.Since(extended) < c.recovery(), "Extend works again after a connection was killed", "%v", err)
 			c.Sleep(c.Granularity())
 		}
-		c.pause(rest, done)
+		c.pause(pause, done)
 		h.survives("an intact hold survives a killed connection", sleeps)
 		c.Must(!harness.IsClosed(p.done), "the waiter waits on", "Lock returned: %v", p.outcome())
 	}

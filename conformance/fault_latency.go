@@ -49,7 +49,8 @@ func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func()
 			c.Await(kept, c.Watchdog(), "the hold is kept")
 			return
 		}
-		looked := c.Spawn(far.look)
+		people, _ := open(latencies[i]) // busy enough to delay others of their client
+		looked := c.Spawn(distance{c: c, a: people, b: b, d: latencies[i], f: f, sleeps: sleeps}.look)
 		far.handOver()
 		c.Await(kept, c.Watchdog(), "the hold is kept")
 		c.Await(looked, c.Watchdog(), "what people ask from afar is answered")
@@ -108,8 +109,8 @@ func (x distance) keep() {
 // store rest.
 func (x distance) look() {
 	c := x.c
-	ctx, rest := context.WithCancel(c.Ctx)
-	defer rest()
+	ctx, stop := context.WithCancel(c.Ctx)
+	defer stop()
 	for i := range 8 {
 		c.Spawn(func() {
 			for ctx.Err() == nil {
@@ -120,32 +121,34 @@ func (x distance) look() {
 		})
 	}
 	keys := []string{x.key("one of two"), x.key("two of two")}
-	patience, d := c.CtxFor(c.Limit()+20*x.trip()), x.a.tap.Inner
+	// Each has to wait for its turn among the others, on what connections a client may have.
+	patience := func() context.Context { return c.CtxFor(c.Limit() + 20*x.trip()) }
+	d := x.a.tap.Inner
 	several := c.Spawn(func() {
 		if p, ok := driver.As[driver.Pinger](d); ok {
-			c.OK(p.Ping(patience), "the driver's Ping from %s away", x.d)
+			c.OK(p.Ping(patience()), "the driver's Ping from %s away", x.d)
 		}
-		all, err := x.a.lockAll(patience, keys, c.hold()...)
+		all, err := x.a.lockAll(patience(), keys, c.hold()...)
 		c.OK(err, "LockAll from %s away", x.d)
 		x.b.mustHeld(keys[1], c.hold()...)
-		c.OK(all.Unlock(patience), "Unlock of all from %s away", x.d)
+		c.OK(all.Unlock(patience()), "Unlock of all from %s away", x.d)
 	})
 	h := x.a.mustTry(x.key("looked at"), c.hold()...) // some stores take their time to connect
 	if in, ok := driver.As[driver.Inspector](d); ok {
-		info, held, err := in.Inspect(patience, h.Key())
+		info, held, err := in.Inspect(patience(), h.Key())
 		c.OK(err, "the driver's Inspect from %s away", x.d)
 		c.Must(held && info.Token == h.Token(), "Inspect from afar tells the token of what is held", "%v, %d instead of %d", held, info.Token, h.Token())
 	}
 	if l, ok := driver.As[driver.Lister](d); ok && c.Caps.Has.Has(driver.Listing) {
 		told := 0
-		for _, err := range l.List(patience, h.Key()) {
+		for _, err := range l.List(patience(), h.Key()) {
 			c.OK(err, "the driver's List from %s away", x.d)
 			told++
 		}
 		c.Must(told == 1, "List from afar tells what is held", "%d holds instead of one", told)
 	}
 	if b, ok := driver.As[driver.Breaker](d); ok && c.Caps.Has.Has(driver.Breaking) {
-		c.OK(b.Break(patience, h.Key(), h.Token()), "the driver's Break from %s away", x.d)
+		c.OK(b.Break(patience(), h.Key(), h.Token()), "the driver's Break from %s away", x.d)
 	} else {
 		h.mustUnlock()
 	}

@@ -22,7 +22,7 @@ func (c *trial) otherKind() []locker.Option {
 }
 
 // turns has goroutines of a take key again and again, each with theirs, and makes sure that one of b
-// comes in between. In a's process there is always somebody in line, and nobody keeps the key for long.
+// comes in between. In a's process there is always a waiter, and nobody keeps the key for long.
 func (c *trial) turns(a, b *client, key string, theirs []locker.Option) {
 	// Far more than any turn, and few enough to be done in no time.
 	const workers, most = 6, 10_000
@@ -64,8 +64,8 @@ func mixedTurns(c *trial) {
 	c.turns(c.client(), c.client(), c.Key("k"), c.otherKind())
 }
 
-// mixedInLine is the same within a process, where nobody is overtaken at all.
-func mixedInLine(c *trial) {
+// mixedInQueue is the same within a process, where nobody is overtaken at all.
+func mixedInQueue(c *trial) {
 	a := c.client()
 	if !a.waits() { // otherwise one who has just come may be granted what those who wait are only told of
 		c.turns(a, a, c.Key("k"), c.otherKind())

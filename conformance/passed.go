@@ -70,7 +70,7 @@ func (c *trial) inOrder(first *pending, others []*pending) harness.Claim {
 // chain has a lease of key passed from one to the next in cl's line until it comes to the
 // last one, each with this ttl and most of them at once, and returns the last one's.
 func (c *trial) chain(cl *client, key string, ttl time.Duration) *hold {
-	// In real time somebody in line may just be making an attempt, and then is passed nothing.
+	// In real time a waiter may just be making an attempt, and then nothing is handed off to it.
 	const most = 20
 	disorder := 0
 tries:

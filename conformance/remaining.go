@@ -84,7 +84,8 @@ func remainingOfSession(c *trial) {
 	for _, share := range []time.Duration{0, 12, 25, 50} {
 		c.Sleep(time.Until(g.after.Add(c.Caps.SessionValidity * share / 100)))
 		for _, by := range []*raw{y, x} {
-			before, began := left(g.req.Key), time.Now()
+			began := time.Now()
+			before := left(g.req.Key)
 			err := by.refused(g.req.Key, c.Owner(), 0)
 			told, ok := driver.Remaining(err)
 			after := left(g.req.Key)

@@ -26,7 +26,7 @@ var waitCases = []Case{
 	}},
 	{ID: "WAIT-002", Kinds: both, CoreLoop: true, fn: retries, Clause: "Retry: the first attempt, then up to Attempts timed ones, Delay ± Jitter apart; −1 is for ever; early wake-ups use up no attempt; exhausted is ErrHeld"},
 	{ID: "WAIT-003", Kinds: both, CoreLoop: true, fn: wakeUpPassedOn, Clause: "a waiter that gives up at the moment of a release never swallows the wake-up", Parts: []Part{{Name: "pace", fn: ownPace}}},
-	{ID: "WAIT-004", Kinds: both, CoreLoop: true, fn: inLine, Clause: "FIFO among the waiters of one process", Parts: []Part{{Name: "mixed", fn: mixedInLine}}},
+	{ID: "WAIT-004", Kinds: both, CoreLoop: true, fn: inLine, Clause: "FIFO among the waiters of one process", Parts: []Part{{Name: "mixed", fn: mixedInQueue}}},
 	{ID: "WAIT-005", Kinds: both, fn: noRetryAfter, Clause: "retry never applies to Unlock or Extend contention"},
 	{ID: "WAIT-006", Kinds: both, CoreLoop: true, Clause: "while waiting, a backend that is down and comes back does not leave the waiter stuck", Parts: []Part{
 		{Name: "outage", fn: outageWhileWaiting},
@@ -420,7 +420,7 @@ func inLine(c *trial) {
 	}
 }
 
-// turnsEnd: in one process there is always somebody in line, and nobody keeps the key for long.
+// turnsEnd: in one process there is always a waiter, and nobody keeps the key for long.
 func turnsEnd(c *trial) {
 	clients := []*client{c.client(), c.client()}
 	for round := range c.Rounds(6, 2) {

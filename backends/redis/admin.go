@@ -299,7 +299,7 @@ func (b *backend) broken(lock, owner string) {
 }
 
 // whyTimeout bounds the question why a hold is lost: its holder must hear of the loss, whatever
-// the reason.
+// the reason. A server that takes longer than this to answer is not there.
 const whyTimeout = time.Second
 
 // brokenFor is how long the note stays of a hold that was broken after its holder has asked: it

@@ -105,7 +105,7 @@ func (b *backend) handOffByServer(ctx context.Context, held *hold, h driver.Hold
 	if b.announced() {
 		b.watched.yielded(held.lock, int(last))
 	} else {
-		b.watched.refused(held.lock, 0, time.Time{})
+		b.watched.refused(held.lock, 0, time.Time{}, false)
 		b.watched.wake(held.lock)
 	}
 	return driver.Grant{}, driver.ErrYielded

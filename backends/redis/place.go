@@ -17,7 +17,8 @@ type place struct {
 
 	// The last answer, and whether it still says how things are.
 	asked   time.Time
-	ends    time.Time // of the hold that it told of
+	ends    time.Time // of the hold that it told of, or of the time that others have to come
+	turn    bool      // it told that the lock is free, and that it is another's turn
 	again   bool      // nobody was listening yet: the one who will is given it, too
 	changed bool      // something was announced since asked
 
@@ -66,7 +67,7 @@ func (w *watched) due(lock string, p *place) {
 		return
 	}
 	if p.asks {
-		p.asks = false
+		p.asks, p.changed = false, true
 		s.wakeAll(lock)
 	} else if now := time.Now(); len(s.wakes[lock]) == 0 && now.Sub(p.used) >= placeLife && now.After(p.until) {
 		delete(s.places, lock)
@@ -93,12 +94,18 @@ func (s *watchedShard) stir(lock string) {
 	}
 	if p == nil || !p.in || p.before == 0 {
 		s.wakeAll(lock)
-	} else if !p.asks {
+	} else {
 		after := min(firstPlace+time.Duration(p.before-1)*perPlace, maxDelay)
-		p.asks, p.due = true, time.Now().Add(after)
-		p.timer.Reset(after)
+		if due := time.Now().Add(after); !p.asks || due.Before(p.due) {
+			p.asks, p.due = true, due
+			p.timer.Reset(after)
+		}
 	}
 }
+
+// askAnyway: something happened that this process's place does not explain. The next attempt is for the
+// server, also if the answer to an earlier one comes only now.
+func (p *place) askAnyway() { p.changed, p.asked = true, time.Time{} }
 
 // called: it is this process's turn.
 func (w *watched) called(lock string) {
@@ -106,14 +113,15 @@ func (w *watched) called(lock string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.places[lock]; p != nil {
-		p.before, p.changed = 0, true
+		p.before = 0
+		p.askAnyway()
 	}
 	s.wakeAll(lock)
 }
 
 // asking prepares an attempt of one who waits, or is about to. wanted is false where nobody else
 // is known to want the lock. held is an ErrHeld where the server need not be asked: the last answer still
-// stands, or the lock was changed while others are before this process, which asks later (stir). unknown says that an
+// stands, or told that others are to come, and one of them did: this process asks later (stir). unknown says that an
 // earlier attempt of the same owner may have been granted: only the server's answer settles it.
 func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (wanted bool, held error) {
 	s := w.shard(lock)
@@ -127,14 +135,11 @@ func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (
 	again := p.again || p.before > 0
 	p.again = false
 	if again && waits && !unknown && sent.Sub(p.asked) < sameAnswer {
-		till := p.ends
-		if p.changed && p.before > 0 && p.asks {
-			till = p.due // this process asks then
-		} else if p.changed {
-			till = time.Time{}
-		}
-		if sent.Before(till) {
-			return true, driver.Held(till.Sub(sent))
+		switch {
+		case p.changed && p.turn && p.in && p.before > 0 && p.asks:
+			return true, driver.ErrHeld // another one has come meanwhile; the timer asks
+		case !p.changed && sent.Before(p.ends):
+			return true, driver.Held(p.ends.Sub(sent))
 		}
 	}
 	p.asksAt(sent)
@@ -142,7 +147,9 @@ func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (
 }
 
 // asksAt: what was answered before stands no more, whatever becomes of this attempt.
-func (p *place) asksAt(sent time.Time) { p.asked, p.changed, p.ends = sent, false, time.Time{} }
+func (p *place) asksAt(sent time.Time) {
+	p.asked, p.changed, p.ends, p.turn = sent, false, time.Time{}, false
+}
 
 // grantedInTurn notes that the server has given this process the lock, while others waited or not.
 // The hold lasts until then, unless it is extended.
@@ -158,13 +165,14 @@ func (w *watched) grantedInTurn(lock string, others bool, until time.Time) {
 }
 
 // refused notes that there are before others in the queue before this process. The answer stands until
-// ends; it stands for one attempt where that is zero.
-func (w *watched) refused(lock string, before int, ends time.Time) {
+// ends; it stands for one attempt where that is zero. turn says that the lock is free, and the others have
+// until then to come.
+func (w *watched) refused(lock string, before int, ends time.Time, turn bool) {
 	s := w.shard(lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := w.placeLocked(s, lock)
-	p.in, p.before, p.ends = true, before, ends
+	p.in, p.before, p.ends, p.turn = true, before, ends, turn
 	p.again = len(s.wakes[lock]) == 0
 	if before == 0 && p.changed { // it was announced to one who stood further behind
 		s.wakeAll(lock)
@@ -216,6 +224,7 @@ func (w *watched) freed(lock string, n int64) {
 			p.before = max(p.before, 1)
 		case calledNobody: // but this one, which the server does not tell
 			p.before = 0
+			p.askAnyway()
 		}
 	}
 	s.stir(lock)

@@ -56,14 +56,12 @@ func (b *backend) acquireQueued(ctx context.Context, w wish) (uint64, error) {
 	switch before := int(m); {
 	case err == nil:
 		b.watched.grantedInTurn(w.lock, m > 0, sent.Add(w.ttl))
-	case !b.announced():
-		b.watched.refused(w.lock, 0, time.Time{})
-	case before == -1: // it is free, and somebody who is not in the queue has a turn
-		b.watched.refused(w.lock, 0, time.Time{})
+	case !b.announced(), before == -1: // at -1 it is free, and those who have a turn are not in the queue
+		b.watched.refused(w.lock, 0, time.Time{}, false)
 	case before < 0: // it is free: if those who were called have not come by then, this one asks again
-		b.watched.refused(w.lock, -before-1, sent.Add(left))
+		b.watched.refused(w.lock, -before-1, sent.Add(left), true)
 	default:
-		b.watched.refused(w.lock, before, sent.Add(left))
+		b.watched.refused(w.lock, before, sent.Add(left), false)
 	}
 	return token, err
 }

@@ -405,8 +405,8 @@ func (s *session) check(ctx context.Context) (bool, error) {
 }
 
 // heldFor is the ErrHeld of an attempt that met the session: it tells what is left of its validity, if
-// that is known, counted like believed from before the last confirmed command was sent, and so never
-// more than the server has (TTL-005).
+// that is known, counted from before the last confirmed command was sent, and so never more than the
+// server has (TTL-005).
 func (s *session) heldFor() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -72,7 +72,7 @@ func (b *backend) turnShard(s *watchedShard) {
 		}
 	}
 	for _, p := range s.places {
-		p.changed = true // an answer from memory would not have the server remember them
+		p.askAnyway() // an answer from memory would not have the server remember them
 	}
 	for _, wakers := range s.wakes {
 		for _, w := range wakers {

@@ -218,7 +218,7 @@ func (w *watched) wake(lock string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.places[lock]; p != nil {
-		p.changed = true
+		p.askAnyway()
 	}
 	s.wakeAll(lock)
 }
@@ -241,7 +241,7 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 				s.stale = append(s.stale, lock)
 			}
 			for _, p := range s.places {
-				p.changed = true
+				p.askAnyway()
 			}
 			s.mu.Unlock()
 		}

@@ -232,8 +232,8 @@ end
 	if p == nil || !p.in || p.before == 0 {
 		s.wakeAll(lock)`},
 	{"WAIT-001", "an answer stands although the lock was changed", "place.go",
-		`		} else if p.changed {`,
-		`		} else if p.changed && !MUTATED {`},
+		`		case !p.changed && sent`,
+		`		case (!p.changed || MUTATED) && sent`},
 	{"SES-001", "a renewal counts a tenth of the validity", "session.go",
 		`[]string{s.owner, s.b.validity})
 		}`,
@@ -262,8 +262,8 @@ local taken = redis.pcall(`},
 		`s.value, s.owner, s.b.cfg.Validity}, s.queued)`,
 		`s.value, s.owner, s.b.cfg.Validity}, s.queued && !MUTATED)`},
 	{"WAIT-001", "who is not the first in the queue waits to be called", "place.go",
-		`	} else if !p.asks {`,
-		`	} else if !p.asks && !MUTATED {`},
+		`!p.asks || due.Before(p.due) {`,
+		`(!p.asks || due.Before(p.due)) && !MUTATED {`},
 	{"TTL-001", "an Extend of what has less than a minute left wakes nobody", "extend.go",
 		`	b.watched.extended(lock, owner, sent, ttl)
 `,
