@@ -25,7 +25,7 @@ func TestReference(t *testing.T) {
 
 // So does one whose store has a clock of its own, which stands still unless it is moved.
 func TestAdvance(t *testing.T) {
-	for name, opts := range map[string][]Option{"virtual time": {Synctest()}, "real time": nil} {
+	for name, opts := range map[string][]Option{"virtual time": {Synctest()}, "real time": {Parallel(), Slack(3)}} {
 		t.Run(name, func(t *testing.T) {
 			Run(t, func(t *testing.T) *Target {
 				var mu sync.Mutex
@@ -34,7 +34,7 @@ func TestAdvance(t *testing.T) {
 					mu.Lock()
 					defer mu.Unlock()
 					return now
-				}, nil)(t)
+				}, patient)(t)
 				target.Advance = func(d time.Duration) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -51,7 +51,7 @@ func TestReferenceRealTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
 	}
-	Run(t, refTarget(patient), Parallel(), Slack(2))
+	Run(t, refTarget(patient), Parallel(), Slack(3))
 }
 
 // patient is for many cases at a time: a session outlives a machine that stands still for a second.

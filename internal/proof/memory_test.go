@@ -39,7 +39,7 @@ func TestMemoryRealTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
 	}
-	conformance.Run(t, func(t *testing.T) *conformance.Target { return memoryTarget(t) }, conformance.Parallel())
+	conformance.Run(t, func(t *testing.T) *conformance.Target { return memoryTarget(t) }, conformance.Parallel(), busy)
 }
 
 // TestMemoryOneShard is the suite where all keys share one mutex, one table and one timer.
