@@ -119,10 +119,11 @@ func (w *watched) called(lock string) {
 	s.wakeAll(lock)
 }
 
-// asking prepares an attempt of one who waits, or is about to. wanted is false where nobody else
-// is known to want the lock. held is an ErrHeld where the server need not be asked: the last answer still
-// stands, or told that others are to come, and one of them did: this process asks later (stir). unknown says that an
-// earlier attempt of the same owner may have been granted: only the server's answer settles it.
+// asking prepares an attempt of one who waits, or is about to. wanted is false where nobody else is known to
+// want the lock. held is an ErrHeld where the server need not be asked: its last answer still stands, or that
+// answer was that others are to come, and one of them did. In that case this process asks by its place (stir).
+// unknown says that an earlier attempt of the same owner may have been granted: only the server's answer
+// settles it.
 func (w *watched) asking(lock string, sent time.Time, announced, unknown bool) (wanted bool, held error) {
 	s := w.shard(lock)
 	s.mu.Lock()

@@ -19,6 +19,7 @@ func TestPlace(t *testing.T) {
 		defer s.mu.Unlock()
 		s.stir(lock)
 	}
+	due := func(w *watched) { w.due(lock, w.shard(lock).places[lock]) } // the timer
 	for name, tt := range map[string]struct {
 		events []func(*watched)
 		asks   bool // the next attempt is for the server
@@ -32,6 +33,7 @@ func TestPlace(t *testing.T) {
 		"another's turn, it came, woken":            {[]func(*watched){func(w *watched) { refused(w, true) }, changed, func(w *watched) { w.wake(lock) }}, true},
 		"another's turn, it came, an attempt fails": {[]func(*watched){func(w *watched) { refused(w, true) }, changed, func(w *watched) { w.yielding(lock, time.Now()) }, changed}, true},
 		"yielded, nothing announced":                {[]func(*watched){func(w *watched) { w.yielding(lock, time.Now()) }, func(w *watched) { w.yielded(lock, 1) }}, false},
+		"yielded, and nobody came":                  {[]func(*watched){func(w *watched) { w.yielding(lock, time.Now()) }, func(w *watched) { w.yielded(lock, 1) }, due}, true},
 		"called before it had yielded":              {[]func(*watched){func(w *watched) { w.yielding(lock, time.Now()) }, func(w *watched) { w.called(lock) }, func(w *watched) { w.yielded(lock, 1) }}, true},
 		"freed, nobody called":                      {[]func(*watched){func(w *watched) { refused(w, true) }, changed, func(w *watched) { w.freed(lock, calledNobody) }}, true},
 	} {
@@ -55,5 +57,24 @@ func TestPlace(t *testing.T) {
 				t.Errorf("it tells a time that is nobody's: %v", held)
 			}
 		})
+	}
+}
+
+// Who stands further in front than it thought asks as early as one does who stands there.
+func TestPlaceAsksSooner(t *testing.T) {
+	const lock = "lock"
+	w := new(watched)
+	w.init()
+	s := w.shard(lock)
+	asks := func(before int) time.Duration {
+		w.refused(lock, before, time.Now().Add(time.Minute), true)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.stir(lock)
+		return time.Until(s.places[lock].due)
+	}
+	far, near := asks(16), asks(1)
+	if far > maxDelay || far < maxDelay/2 || near > firstPlace {
+		t.Errorf("it asks after %s behind 16, then after %s behind one", far, near)
 	}
 }
