@@ -31,12 +31,18 @@ func TestKnownCrashes(t *testing.T) {
 	}
 	for name, k := range known {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(os.Args[0], "-test.run=^TestKnownCrashes$")
-			cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_KNOWN="+name)
-			out, err := cmd.CombinedOutput()
-			if err == nil || !bytes.Contains(out, []byte(k.panics)) || !bytes.Contains(out, []byte("rueidis.(*sentinelClient)")) {
-				t.Errorf("it no longer ends the process inside of rueidis: %v\n%s", err, out)
+			// On a machine that is busy rueidis may have asked for the last time before the answers become bad.
+			var out []byte
+			var err error
+			for range 5 {
+				cmd := exec.Command(os.Args[0], "-test.run=^TestKnownCrashes$")
+				cmd.Env = append(os.Environ(), "LOCKSTEP_TEST_KNOWN="+name)
+				out, err = cmd.CombinedOutput()
+				if err != nil && bytes.Contains(out, []byte(k.panics)) && bytes.Contains(out, []byte("rueidis.(*sentinelClient)")) {
+					return
+				}
 			}
+			t.Errorf("it no longer ends the process inside of rueidis: %v\n%s", err, out)
 		})
 	}
 }
