@@ -28,8 +28,8 @@ var adminCases = []Case{
 		Clause: "List ends with the loop that asks, with its ctx and with Close, and keeps nobody from the store meanwhile"},
 	{ID: "ADM-005", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: breaks, Parts: []Part{{Name: "waiter", fn: breakWakes}},
 		Clause: "Break frees the key at once if the very hold with the token has it; otherwise it is ErrLost and changes nothing"},
-	{ID: "ADM-006", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: brokenHears, Parts: []Part{passed(passedBroken)[0]},
-		Clause: "the holder hears that its hold was broken, in every process, as promptly as of any loss; the hold does not come back"},
+	{ID: "ADM-006", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: brokenHears, Parts: []Part{passed(passedBroken)[0], {Name: "unheard", fn: brokenUnheard}},
+		Clause: "the holder hears that its hold was broken, in every process, as promptly as of any loss; the hold does not come back, and a Lock that was broken before the answer came goes on"},
 	{ID: "ADM-007", Needs: []Need{needCapability(driver.Listing), needCapability(driver.Breaking), needsInspector}, fn: adminInNamespace,
 		Clause: "in a namespace List, Inspect and Break see what is held there and nothing else, by its keys without the namespace"},
 }
@@ -340,8 +340,7 @@ func listsForeign(c *trial) {
 		grips = append(grips, x.take(under+fmt.Sprint(i), far))
 	}
 	for _, g := range grips[:3] {
-		c.inject().Overwrite(c.T, g.req.Key)
-		c.Hist.Add("   (somebody overwrites %s)", c.Short(g.req.Key))
+		c.overwrite(g.req.Key)
 	}
 	for _, by := range []*raw{x, y} {
 		all := by.listed(under)
@@ -541,6 +540,59 @@ func brokenHears(c *trial) {
 			g.isBroken(g.release(), "Release")
 		}
 	}
+}
+
+// brokenUnheard: the answer to an attempt is lost, and what it was granted is broken before it is
+// repeated. Whether the store grants the same owner something new or nothing any more, its Lock gets the key,
+// which is free, and so does who waits behind it.
+func brokenUnheard(c *trial) {
+	a, b := c.client(), c.client()
+	for i, by := range []*client{a, b} {
+		for _, answer := range []string{"the store's own", "ErrBroken"} {
+			key := c.Key(fmt.Sprint(i, answer))
+			breaker, _ := driver.As[driver.Breaker](by.tap.Inner)
+			var broken uint64
+			a.tap.Next(harness.OpAcquire, func(ctx context.Context, call func(context.Context) (driver.Grant, error)) (driver.Grant, error) {
+				return harness.Lose(ctx, func(ctx context.Context) (driver.Grant, error) {
+					g, err := call(ctx)
+					c.OK(err, "the driver's Acquire of %s, which is free,", c.Short(key))
+					c.OK(breaker.Break(c.CtxFor(c.Limit()), key, g.Token), "Break")
+					c.Hist.Add("   (%s breaks %s token %d before the answer comes)", by.name, c.Short(key), g.Token)
+					broken = g.Token
+					return g, err
+				})
+			})
+			if answer == "ErrBroken" {
+				repeat := harness.OpAcquire
+				if a.waits() {
+					repeat = harness.OpWait
+				}
+				a.tap.Next(repeat, harness.Answer(driver.ErrBroken))
+			}
+			p := a.goLock(key, append(c.hold(), c.Polling())...)
+			got := p.granted(c.recovery(), "its hold was broken before the answer came, and the key is free")
+			behind := a.goLock(key, append(c.hold(), c.Polling())...)
+			c.Must(got.Token() > broken, "the next hold has a greater token", "%d after %d", got.Token(), broken)
+			got.mustLive(b)
+			got.mustUnlock()
+			next := behind.granted(c.HandOver(), "the release by one whose first grant was broken")
+			next.mustLive(b)
+			next.mustUnlock()
+			b.mustTry(key, c.hold()...).mustUnlock()
+		}
+	}
+	// A driver's answer to the repetition is a grant or a loss, and no outage: those are waited through.
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("repeated"), c.ttl())
+	c.OK(y.breaking(g.req.Key, g.token), "Break")
+	again, err := x.ask(g.req)
+	if err == nil {
+		c.Must(again.token > g.token, "what the owner of a broken hold is granted next has a greater token", "%d after %d", again.token, g.token)
+		again.mustRelease()
+	} else {
+		c.Is(err, driver.ErrLost, "a repetition of the attempt by the owner of a broken hold, if it is not granted")
+	}
+	y.take(g.req.Key, c.ttl()).mustRelease()
 }
 
 // isBroken makes sure that the holder of g, which was broken, has been told so: by its listener, or

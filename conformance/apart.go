@@ -130,6 +130,9 @@ func (c *trial) wornBy(r, other *raw, key string) uint64 {
 	if c.Caps.Has.Has(driver.Breaking) {
 		g = r.take(key, c.ttl())
 		c.Claim("ADM-005").OK(other.breaking(key, g.token), "Break of the holder's token")
+		next, err := other.acquire(key, c.Owner(), c.ttl())
+		c.Claim("ADM-005").OK(err, "the driver's Acquire of a key whose holder was broken")
+		next.mustRelease()
 	}
 	g = other.take(key, c.ttl())
 	g.mustRelease()

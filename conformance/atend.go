@@ -16,7 +16,7 @@ import (
 func shortenedAgain(c *trial) {
 	a, b := c.client(), c.client()
 	waits, late := c.Polling(), c.HandOver()
-	if b.waits() || c.Caps.Has.Has(driver.PromptLoss) { // what changes is announced
+	if c.announced(b) {
 		waits, late = harness.Patient(), c.Prompt()
 	}
 	for _, waiter := range []*client{b, a} {

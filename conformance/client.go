@@ -187,8 +187,13 @@ func (p *pending) grantedBy(claim harness.Claim, within time.Duration, since str
 
 // refused waits for the error.
 func (p *pending) refused(within time.Duration, since string) error {
+	return p.refusedBy(p.cl.c.Claim(p.cl.c.ID), within, since)
+}
+
+// refusedBy is refused where it is another clause that is broken if it does not end.
+func (p *pending) refusedBy(claim harness.Claim, within time.Duration, since string) error {
 	c := p.cl.c
-	c.Await(p.done, within, "%s's Lock of %s ends after %s,", p.cl.name, c.Short(p.key), since)
+	claim.Await(p.done, within, "%s's Lock of %s ends after %s,", p.cl.name, c.Short(p.key), since)
 	if c.Ctx.Err() != nil {
 		runtime.Goexit()
 	}

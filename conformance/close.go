@@ -66,13 +66,15 @@ func closedForNew(c *trial) {
 		c.Is(err, driver.ErrClosed, "the driver's Wait after Close")
 	}
 
-	// Locks that race with Close: each gives a hold that Close ends, or an error.
+	// Locks that race with Close: each gives a hold that Close ends, or an error. More than a
+	// client gives back at once in goroutines of their own.
+	const races = 20
 	for round := range c.Rounds(30, 8) {
 		x := c.client()
 		key := c.Key(fmt.Sprint("race ", round))
 		var mu sync.Mutex
 		var holds []*hold
-		c.Together(6, func(i int) {
+		c.Together(1+races, func(i int) {
 			if i == 0 {
 				c.OK(x.l.Close(c.CtxFor(c.Limit())), "Close while others call Lock")
 				return
@@ -89,7 +91,7 @@ func closedForNew(c *trial) {
 		for _, got := range holds {
 			c.Must(harness.IsClosed(got.Done()), "a hold that was granted during Close has ended after it", "it lives")
 		}
-		for i := 1; i < 6; i++ {
+		for i := 1; i <= races; i++ {
 			b.goLock(fmt.Sprint(key, i), append(c.hold(), c.Polling())...).grantedBy(c.Claim("CLO-003"), c.Limit(), "the Close of the client that wanted it").mustUnlock()
 		}
 	}
@@ -316,5 +318,14 @@ func (c *trial) useAndClose(other *client, key string, round int) {
 	r := driver.Request{Key: key + " held", Owner: c.Owner(), Hold: newRecorder(), TTL: c.Unit()}
 	_, err := t.Acquire(ctx, r)
 	c.OK(err, "the driver's Acquire of a free key")
-	c.OK(t.Close(ctx), "the driver's Close")
+	if round%2 == 0 {
+		c.OK(t.Close(ctx), "the driver's Close")
+		return
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = t.Close(ended) // it may say that it had no time
+	r.Owner = c.Owner()
+	_, err = t.Acquire(ctx, r)
+	c.Is(err, driver.ErrClosed, "the driver's Acquire after a Close whose ctx had ended")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -24,6 +25,8 @@ var contextCases = []Case{
 		{Name: "no-reply", fn: noOrphanWithoutReply},
 		{Name: "line", Needs: []Need{needsLine}, fn: overtaken},
 		{Name: "severed", Needs: []Need{needsLine}, fn: arrivesLate},
+		{Name: "stall", Needs: []Need{needsPause}, fn: orphansOfStall},
+		{Name: "answered", fn: noOrphanAtAnswer},
 		passed(passedToNobody)[0],
 	}},
 }
@@ -217,6 +220,7 @@ func givesUpUnavailable(c *trial) {
 // noOrphan cancels at random moments, and afterwards the key must be free.
 func noOrphan(c *trial) {
 	a, b := c.client(), c.client()
+	busy := []*pulse{c.trips(a), c.trips(b)}
 	for round := range c.Rounds(12, 4) {
 		key := c.Key(fmt.Sprint(round))
 		rngs := []*rand.Rand{c.Rand(), c.Rand(), c.Rand(), c.Rand(), c.Rand(), c.Rand()}
@@ -246,7 +250,10 @@ func noOrphan(c *trial) {
 			}
 		})
 		c.Hist.Add("   (all have ended)")
-		got := b.goLock(key, append(c.hold(), c.Polling())...).granted(c.Prompt()+c.Unit(), "the end of all who wanted the lock")
+		end := time.Now()
+		got := b.goLock(key, append(c.hold(), c.Polling())...).granted(c.Limit(), "the end of all who wanted the lock")
+		within := c.Prompt() + c.Unit() + 2*max(busy[0].longest(), busy[1].longest()) // those who are taken back stand in line
+		c.Must(got.at.Sub(end) <= within, fmt.Sprintf("the key is free no more than %s after the end of all who wanted the lock", within), "%s after", got.at.Sub(end))
 		got.mustLive(a)
 		got.mustUnlock()
 	}
@@ -319,4 +326,50 @@ func noOrphanWithoutReply(c *trial) {
 	}
 	_ = d.Release(c.CtxFor(c.Limit()), driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0})
 	b.mustTry(r.Key, c.hold()...).mustUnlock()
+}
+
+// noOrphanAtAnswer: the ctx of an attempt ends just when the store has carried it out. The backend must not say
+// then that nothing was done (ErrRefused): the hold would stay, for nobody.
+func noOrphanAtAnswer(c *trial) {
+	a, b := c.client(), c.client()
+	r := c.Rand()
+	takes := c.Limit()
+	for range 10 {
+		h := a.mustTry(c.Key("takes"), c.hold()...)
+		takes = min(takes, h.at.Sub(h.before))
+		h.mustUnlock()
+	}
+	if c.Virtual {
+		return // an answer takes no time
+	}
+	var refused []string
+	until := time.Now().Add(c.Limit() / 16)
+	for i := 0; i < 1000 && (i < 20 || time.Now().Before(until)); i++ {
+		key := c.Key(fmt.Sprint(i))
+		ctx, cancel := context.WithCancel(c.Ctx)
+		most := max(1, takes+takes/2)
+		if i%2 == 0 {
+			most *= 8 // the machine may have other things to do now
+		}
+		ends := time.Now().Add(time.Duration(r.Int64N(int64(most))))
+		returned := make(chan struct{})
+		done := c.Spawn(func() {
+			defer cancel()
+			c.pause(time.Until(ends)-time.Millisecond, returned)
+			for time.Now().Before(ends) && !harness.IsClosed(returned) {
+				runtime.Gosched() // a timer may be late by more than an answer takes
+			}
+		})
+		h, err := a.tryCtx(ctx, key, c.hold()...)
+		close(returned)
+		<-done
+		if err == nil {
+			c.OK(h.unlock(), "Unlock of what TryLock returned, although its ctx has ended")
+		} else {
+			c.Is(err, context.Canceled, "a TryLock of a free key whose ctx ends")
+			refused = append(refused, key)
+		}
+	}
+	refused = refused[max(0, len(refused)-50):]
+	c.free(b, c.recovery()+time.Duration(len(refused))*4*takes, refused...)
 }

@@ -12,7 +12,7 @@ import (
 
 var extendCases = []Case{
 	{ID: "EXT-001", fn: extendSets, Parts: passed(passedExtend), Clause: "expiry becomes now + d: never adds, may shorten"},
-	{ID: "EXT-002", fn: extendLost, Parts: []Part{{Name: "refused", fn: refusedExtend}, {Name: "race", fn: extendRace}, {Name: "too-late", fn: extendedTooLate}}, Clause: "after loss: ErrLost, even when the key is free; it never resurrects"},
+	{ID: "EXT-002", fn: extendLost, Parts: []Part{{Name: "refused", fn: refusedExtend}, {Name: "race", fn: extendRace}, {Name: "too-late", fn: extendedTooLate}, {Name: "stall", Needs: []Need{needsPause}, fn: extendedInStall}, {Name: "overwritten", Needs: []Need{needsOverwrite}, fn: extendsForeign}}, Clause: "after loss: ErrLost, even when the key is free; it never resurrects"},
 	{ID: "EXT-003", fn: extendUnknown, Parts: passed(passedInDoubt), Clause: "outcome unknown (network): the earlier of the two deadlines holds, and the error says unavailable"},
 	{ID: "EXT-004", fn: extendSession, Clause: "Extend of a session is an error"},
 }
@@ -253,4 +253,18 @@ func extendSession(c *trial) {
 	h.mustLive(b)
 	h.mustUnlock()
 	b.mustTry(h.Key())
+}
+
+// extendsForeign: what an administrator put in the place of a lease is no outage to its former holder.
+func extendsForeign(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	for i := range 4 { // the target may put one thing after another there
+		g := x.take(c.Key(fmt.Sprint(i)), far)
+		c.overwrite(g.req.Key)
+		for range 2 {
+			c.Is(g.extend(far), driver.ErrLost, "the driver's Extend of a lease that was overwritten")
+		}
+		c.inject().Delete(c.T, g.req.Key)
+		y.takeSoon(g.req.Key, far).mustRelease()
+	}
 }

@@ -43,6 +43,12 @@ type Inject struct {
 	// address, with none of its data, and returns when it answers.
 	Kill, Restart func(tb testing.TB)
 
+	// Refuse makes the store refuse to grant, as one does that has become read-only, or full: it
+	// answers each attempt at a key that is free with an error. It may refuse all other changes, too.
+	// What stands in it stays, and can be read. Accept ends that. Both have taken effect when they
+	// return. ERR-002/refusing and SES-001/refused need them.
+	Refuse, Accept func(tb testing.TB)
+
 	// Disconnect makes the store close the connections of all its clients, which may
 	// connect again.
 	Disconnect func(tb testing.TB)
@@ -51,7 +57,7 @@ type Inject struct {
 	// removes the hold on key, Overwrite puts something that is no hold in its place, and Wipe
 	// removes everything that is in the store. What Overwrite put there stays until Delete removes it.
 	// Overwrite is atomic: were the key free for a moment, as between a deletion and a write, a
-	// waiter would get it. All have taken effect when they return.
+	// waiter would get it. What it puts there may be another thing each time. All have taken effect when they return.
 	Delete, Overwrite func(tb testing.TB, key string)
 	Wipe              func(tb testing.TB)
 
@@ -104,6 +110,7 @@ var (
 	needsLine       = needFault("Client", func(i *Inject) bool { return i.Client != nil })
 	needsPause      = needFault("Pause", func(i *Inject) bool { return i.Pause != nil && i.Resume != nil })
 	needsKill       = needFault("Kill", func(i *Inject) bool { return i.Kill != nil && i.Restart != nil })
+	needsRefuse     = needFault("Refuse", func(i *Inject) bool { return i.Refuse != nil && i.Accept != nil })
 	needsDisconnect = needFault("Disconnect", func(i *Inject) bool { return i.Disconnect != nil })
 	needsRemove     = needFault("Delete", func(i *Inject) bool { return i.Delete != nil })
 	needsOverwrite  = needFault("Overwrite", func(i *Inject) bool { return i.Overwrite != nil && i.Delete != nil })
@@ -127,14 +134,19 @@ var faultCases = []Case{
 		{Name: "core", fn: slowCore},
 		{Name: "line", Needs: []Need{needsLine}, fn: slowOnLine},
 	}},
-	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Needs: []Need{needsLine}, fn: partition},
+	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Parts: []Part{
+		{Name: "line", Needs: []Need{needsLine}, fn: partition},
+		{Name: "stall", Kinds: []Kind{Session}, Needs: []Need{needsPause}, fn: stallsLong},
+	}},
 	{ID: "FLT-004", Kinds: both, Clause: "server killed and restarted, empty: holders learn, waiters proceed", Needs: []Need{needsKill}, Parts: []Part{
 		{Name: "short", fn: func(c *trial) { restartEmpty(c, false) }},
 		{Name: "long", fn: func(c *trial) { restartEmpty(c, true) }},
+		{Name: "alone", fn: restartAlone},
 	}},
 	{ID: "FLT-005", Kinds: both, Clause: "server hung: calls end with their ctx", Parts: []Part{
 		{Name: "core", fn: hungCore},
 		{Name: "store", Needs: []Need{needsPause}, fn: hungStore},
+		{Name: "patience", Needs: []Need{needsPause}, fn: hungForLong},
 	}},
 	{ID: "FLT-006", Kinds: both, Clause: "client clock ±10 s off the server's: no double hold", Needs: []Need{needsLine, needsSkew}, Parts: []Part{
 		{Name: "ahead", fn: func(c *trial) { clockOff(c, 10*time.Second) }},
@@ -143,7 +155,7 @@ var faultCases = []Case{
 	{ID: "FLT-007", Kinds: both, Clause: "key deleted or overwritten by an administrator: the holder learns", Parts: []Part{
 		{Name: "deleted", Needs: []Need{needsRemove}, fn: func(c *trial) { spoiled(c, c.inject().Delete) }},
 		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: func(c *trial) { spoiled(c, c.inject().Overwrite) }},
-		{Name: "foreign", Kinds: []Kind{Session}, Needs: []Need{needsOverwrite}, fn: foreignStays},
+		{Name: "foreign", Needs: []Need{needsOverwrite}, fn: foreignStays},
 		{Name: "wiped", Needs: []Need{needsFlush}, fn: func(c *trial) { spoiled(c, func(tb testing.TB, _ string) { c.inject().Wipe(tb) }) }},
 	}},
 	{ID: "FLT-008", Kinds: both, Clause: "connection killed: an intact hold survives", Needs: []Need{needsRemove}, Parts: []Part{
@@ -158,6 +170,38 @@ var faultCases = []Case{
 }
 
 func (c *trial) inject() *Inject { return c.target.Inject }
+
+// stalls has the store stand still until goOn is called, or the case ends.
+func (c *trial) stalls() (goOn func()) {
+	return c.breaks(c.inject().Pause, c.inject().Resume, "stands still", "goes on")
+}
+
+// refuses has it grant nothing until accept is called, or the case ends.
+func (c *trial) refuses() (accept func()) {
+	return c.breaks(c.inject().Refuse, c.inject().Accept, "grants nothing any more", "grants again")
+}
+
+// dies kills it. restart brings it back, empty, and so does the end of the case.
+func (c *trial) dies() (restart func()) {
+	return c.breaks(c.inject().Kill, c.inject().Restart, "is killed", "is back, empty")
+}
+
+func (c *trial) breaks(begin, end func(testing.TB), broken, whole string) func() {
+	begin(c.T)
+	c.Hist.Add("   (the store %s)", broken)
+	over := sync.OnceFunc(func() {
+		end(c.T)
+		c.Hist.Add("   (the store %s)", whole)
+	})
+	c.OnClose(func(context.Context) { over() }) // before the clients are closed
+	return over
+}
+
+// overwrite is an administrator who puts something that is no hold in the place of one.
+func (c *trial) overwrite(key string) {
+	c.inject().Overwrite(c.T, key)
+	c.Hist.Add("   (an administrator overwrites %s)", c.Short(key))
+}
 
 // near opens a client of the store that faults happen to, by a way that is in order. A
 // case calls it before it does anything else.
@@ -274,11 +318,13 @@ func (h *hold) survives(what string, p *pulse) {
 	c.OK(err, "%s: Err", what)
 }
 
-// pulse knows how late the timers of this process are: on a busy machine all of it
-// sleeps now and then.
+// pulse is the longest of some delays: of the timers of this process, which on a busy machine sleeps now
+// and then, or of a store's answers (trips).
 type pulse struct {
-	mu  sync.Mutex
-	max time.Duration
+	mu    sync.Mutex
+	max   time.Duration
+	since time.Time // of a delay that has not ended, if it is not zero
+	less  time.Duration
 }
 
 func (c *trial) pulse() *pulse {
@@ -291,19 +337,32 @@ func (c *trial) pulse() *pulse {
 		for c.Ctx.Err() == nil {
 			before := time.Now()
 			time.Sleep(beat)
-			late := time.Since(before) - beat
-			p.mu.Lock()
-			p.max = max(p.max, late)
-			p.mu.Unlock()
+			p.add(time.Since(before) - beat)
 		}
 	})
 	return p
 }
 
+// begin is for a delay that counts before it has ended, by as much as it is above less.
+func (p *pulse) begin(less time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.since, p.less = time.Now(), less
+}
+
+func (p *pulse) add(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.max, p.since = max(p.max, late), time.Time{}
+}
+
 func (p *pulse) longest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.max
+	if p.since.IsZero() {
+		return p.max
+	}
+	return max(p.max, time.Since(p.since)-p.less)
 }
 
 // figures are what a case measures, for the test's log: the greatest of each.

@@ -74,34 +74,70 @@ func spoiled(c *trial, spoil func(testing.TB, string)) {
 	c.tell(f)
 }
 
-// foreignStays: what an administrator put in the place of a session is not the session's to renew, to
-// write over or to release.
+// foreignStays: what an administrator put in the place of a hold is not the holder's to renew, to
+// write over or to release, nor anybody's to take.
 func foreignStays(c *trial) {
-	x, y := c.nearRaw(), c.nearRaw()
-	if c.Caps.SessionValidity == 0 {
+	x, y, w := c.nearRaw(), c.nearRaw(), c.near()
+	if c.leaf.kind == Session && c.Caps.SessionValidity == 0 {
 		c.Skip("the backend's sessions have no end of their own")
 	}
-	g := x.take(c.Key("k"), 0)
-	c.inject().Overwrite(c.T, g.req.Key)
-	c.Hist.Add("   (an administrator overwrites %s)", c.Short(g.req.Key))
-	stands := func(when string) {
-		next, err := y.acquire(g.req.Key, c.Owner(), far)
-		c.Must(err != nil, "what an administrator put in the place of a session stays there "+when, "somebody else was granted the key, token %d", next.token)
-		in, ok := driver.As[driver.Inspector](y.inner)
-		if !ok {
-			return
-		}
-		info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
-		c.Must(err != nil || !held || info.Owner != g.req.Owner.String(), "what an administrator put in the place of a session stays there "+when, "the session has the key again")
+	const many = 4 // the target may put one thing after another there
+	var all []*grip
+	var waiting []*pending
+	for i := range many {
+		g := x.take(c.Key(fmt.Sprint(i)), c.ttl())
+		all = append(all, g)
+		waiting = append(waiting, w.goLock(g.req.Key, append(c.hold(), c.Polling())...))
 	}
-	stands("at first")
-	c.Sleep(c.Caps.SessionValidity * 4 / 3) // what the first renewal gives is over by then
-	stands("for longer than the validity")
-	c.Is(g.hears(c.Prompt(), "a session that was overwritten"), driver.ErrLost, "what a session that was overwritten hears")
-	c.Is(g.release(), driver.ErrLost, "the driver's Release of a session that was overwritten")
+	c.Settle()
+	stands := func(when string) {
+		for _, g := range all {
+			next, err := y.acquire(g.req.Key, c.Owner(), far)
+			c.Must(err != nil, "what an administrator put in the place of a hold stays there "+when, "somebody else was granted %s, token %d", c.Short(g.req.Key), next.token)
+			in, ok := driver.As[driver.Inspector](y.inner)
+			if !ok {
+				continue
+			}
+			info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
+			c.Must(err != nil || !held || info.Owner != g.req.Owner.String(), "what an administrator put in the place of a hold stays there "+when, "the former holder has %s again", c.Short(g.req.Key))
+		}
+		for _, p := range waiting {
+			c.Must(!harness.IsClosed(p.done), "who waits goes on waiting while something else stands in the place of a hold", "%s: Lock returned: %v", when, p.outcome())
+		}
+	}
+	for _, g := range all {
+		c.overwrite(g.req.Key)
+		_, err := y.acquire(g.req.Key, c.Owner(), c.Unit())
+		c.Must(err != nil, "what an administrator put in the place of a hold is not granted", "it was")
+	}
+	c.Sleep(c.Unit() + c.Granularity())
+	stands("for longer than the first attempt asked for it")
+	z := c.nearRaw() // one that opens may clear away what is over
+	z.take(c.Key("other"), far).mustRelease()
+	stands("when another client opens")
+	if c.leaf.kind == Session {
+		c.Sleep(c.Caps.SessionValidity * 4 / 3) // what the first renewal gives is over by then
+		stands("for longer than the validity")
+	}
+	for i, g := range all {
+		switch {
+		case c.leaf.kind == Session:
+			c.Is(g.hears(c.Prompt(), "a session that was overwritten"), driver.ErrLost, "what a session that was overwritten hears")
+		case i < many/2:
+			c.Is(g.extend(far), driver.ErrLost, "the driver's Extend of a lease that was overwritten")
+		}
+		c.Is(g.release(), driver.ErrLost, "the driver's Release of a hold that was overwritten")
+	}
 	stands("after a Release by the former holder")
-	c.inject().Delete(c.T, g.req.Key)
-	y.takeSoon(g.req.Key, far).mustRelease()
+	for _, g := range all {
+		c.inject().Delete(c.T, g.req.Key)
+	}
+	for _, p := range waiting {
+		p.granted(c.recovery(), "the deletion of what an administrator had put there").mustUnlock()
+	}
+	for _, g := range all {
+		y.takeSoon(g.req.Key, far).mustRelease()
+	}
 }
 
 func cutOnLine(c *trial) {
@@ -133,7 +169,7 @@ func releasedMeanwhile(c *trial) {
 	sleeps := c.pulse()
 	for i := range 2 {
 		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
-		p := w.goLock(h.Key(), append(c.hold(), harness.Patient())...)
+		p := w.goLock(h.Key(), append(c.hold(), c.hinted(w))...)
 		c.Settle()
 		line.BlackHole(true, true)
 		h.mustUnlock()
@@ -157,6 +193,14 @@ func cut(c *trial, a, w, b *client, sever func()) {
 	key := c.Key("held")
 	h := a.mustTry(key, c.living()...)
 	done := h.Done()
+	var longer *hold // was extended to more than it had at first
+	if c.leaf.kind == Lease {
+		longer = a.mustTry(c.Key("longer"), c.living()...)
+		if err := longer.extend(far); err != nil {
+			longer.survives("a lease that is new", sleeps)
+			c.OK(err, "Extend")
+		}
+	}
 	p := w.goLock(key, append(c.hold(), c.Polling())...)
 	c.Settle()
 	pause := c.life() / 16
@@ -185,6 +229,10 @@ func cut(c *trial, a, w, b *client, sever func()) {
 	c.free(b, c.recovery(), c.Key("reachable")) // b's own connection may be new too
 	h.survives("an intact hold survives a killed connection", sleeps)
 	b.mustHeld(key, c.hold()...)
+	if longer != nil {
+		longer.survives("an intact hold that was extended survives a killed connection", sleeps)
+		b.mustHeld(longer.Key(), c.hold()...)
+	}
 
 	// The waiter's next poll is soon, but a wake-up comes sooner.
 	before := time.Now()

@@ -21,6 +21,7 @@ type refNet struct {
 	changed chan struct{} // closed and replaced when anything below, or of a line, changes
 	down    bool
 	paused  bool
+	refuses bool // to grant
 	lines   []*refLine
 
 	pausedAt time.Time // the last time
@@ -35,6 +36,19 @@ func (n *refNet) silentFor() time.Duration {
 		return 0
 	}
 	return time.Since(n.pausedAt)
+}
+
+func (n *refNet) refusing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.refuses
+}
+
+func (n *refNet) heldByOther(r driver.Request) bool {
+	n.refStore.mu.Lock()
+	defer n.refStore.mu.Unlock()
+	e, ok := n.live(r.Key)
+	return ok && e.Owner != r.Owner
 }
 
 const (
@@ -202,6 +216,8 @@ type wired struct {
 	deafAfter     time.Duration // deaf to ctx when the store has not answered for so long
 	forgetsUndone bool          // what was taken back is granted when it comes
 	clientsClock  bool          // names the end of a hold by its own clock
+	takesFirst    bool          // asks who holds the key only if it could have been granted
+	refusalIsHeld bool          // takes a refusal for contention
 }
 
 type wiredHold struct {
@@ -252,7 +268,13 @@ func (w *wired) Acquire(ctx context.Context, r driver.Request) (driver.Grant, er
 	sent := time.Now()
 	g, err := w.ask(ctx, func() (driver.Grant, error) {
 		if _, undone := w.net.undone.Load(r.Owner); undone && !w.forgetsUndone {
-			return driver.Grant{}, fmt.Errorf("%w: the attempt was taken back before it arrived", driver.ErrRefused)
+			return driver.Grant{}, fmt.Errorf("%w: the attempt was taken back before it arrived", driver.ErrLost)
+		}
+		if w.net.refusing() && (w.takesFirst || !w.net.heldByOther(r)) {
+			if w.refusalIsHeld {
+				return driver.Grant{}, driver.ErrHeld
+			}
+			return driver.Grant{}, fmt.Errorf("%w: the store is full", driver.ErrRefused)
 		}
 		return w.Backend.Acquire(context.Background(), w.ttl(r))
 	})
@@ -413,6 +435,7 @@ func (w *wired) Capabilities() driver.Capabilities {
 	caps := w.Backend.Capabilities()
 	caps.SessionValidity = refValidity
 	caps.Granularity = 5 * time.Millisecond
+	caps.Has &^= driver.NewSet(driver.Listing, driver.Breaking) // it is neither a Lister nor a Breaker
 	return caps
 }
 
@@ -477,7 +500,9 @@ func refNetTarget(alter func(*wired)) func(*testing.T) *Target {
 			Silence:    refSilence,
 			Resume:     func(testing.TB) { n.change(func() { n.paused = false }) },
 			Kill:       func(tb testing.TB) { n.change(func() { n.down = true; cutAll() }); wipe(tb) },
-			Restart:    func(testing.TB) { n.change(func() { n.down = false }) },
+			Restart:    func(testing.TB) { n.change(func() { n.down = false }); n.wakes.WakeAll() },
+			Refuse:     func(testing.TB) { n.change(func() { n.refuses = true }) },
+			Accept:     func(testing.TB) { n.change(func() { n.refuses = false }) },
 			Disconnect: func(testing.TB) { n.change(cutAll) },
 			Delete:     remove, Wipe: wipe,
 			Overwrite: func(_ testing.TB, key string) {

@@ -33,14 +33,12 @@ func restartEmpty(c *trial, long bool) {
 	ends := []*harness.Moment{c.Moment(h.Done()), c.Moment(alone.Done())}
 	p := b.goLock(key, append(c.hold(), c.Polling())...)
 	c.Settle()
-	c.inject().Kill(c.T)
+	restart := c.dies()
 	killed := time.Now()
-	c.Hist.Add("   (the store is killed)")
 	c.Sleep(down)
 	c.Must(!harness.IsClosed(p.done), "a waiter waits through the outage", "Lock returned: %v", p.outcome())
-	c.inject().Restart(c.T)
+	restart()
 	back := time.Now()
-	c.Hist.Add("   (the store is back, empty)")
 
 	got := p.granted(c.recovery(), "the store came back")
 	f.add(proceeded, got.at.Sub(back))
@@ -76,29 +74,32 @@ func restartEmpty(c *trial, long bool) {
 
 func hungCore(c *trial) {
 	a := c.client()
-	hung(c, a, c.client(), func() { a.tap.All(harness.Hang) }, func() { a.tap.All(nil) })
+	hung(c, a, c.client(), func() func() {
+		a.tap.All(harness.Hang)
+		return func() { a.tap.All(nil) }
+	})
 }
 
 func hungStore(c *trial) {
-	hung(c, c.near(), c.near(),
-		func() { c.inject().Pause(c.T) }, func() { c.inject().Resume(c.T) })
+	hung(c, c.near(), c.near(), c.stalls)
 }
 
 // hung calls everything that takes a ctx while nothing answers. b is not asked meanwhile.
-func hung(c *trial, a, b *client, pause, resume func()) {
+func hung(c *trial, a, b *client, stall func() (goOn func())) {
 	f, sleeps := c.figures(), c.pulse()
 	held, released := a.mustTry(c.Key("held"), c.hold()...), a.mustTry(c.Key("released"), c.hold()...)
 	foreign := b.mustTry(c.Key("foreign"), c.hold()...)
 	patience := c.Unit()
 	waiting := a.goLockCtx(c.CtxFor(c.Unit()+c.Granularity()), foreign.Key(), append(c.hold(), c.Polling())...)
 	var closing *client
+	var first *pending
 	if c.leaf.part == "store" {
 		closing = c.near()
 		closing.mustTry(c.Key("closed"), c.hold()...)
 	}
 	c.Settle()
 	paused := time.Now()
-	pause()
+	goOn := stall()
 	c.Hist.Add("   (nothing answers any more)")
 
 	expired := func() context.Context { return c.CtxFor(patience) }
@@ -107,6 +108,8 @@ func hung(c *trial, a, b *client, pause, resume func()) {
 		if closing == nil {
 			return
 		}
+		first = closing.goLockCtx(context.Background(), c.Key("first"), append(c.hold(), c.Polling())...)
+		c.Settle()
 		err := closing.l.Close(expired())
 		left := time.Since(paused.Add(patience))
 		f.add("Close ended, after its ctx, after", left)
@@ -135,6 +138,11 @@ func hung(c *trial, a, b *client, pause, resume func()) {
 	}
 	c.Together(len(calls), func(i int) { bounded(calls[i], true) })
 	c.Await(closed, c.Limit(), "Close ends when nothing answers")
+	if first != nil {
+		claim := c.Claim("CLO-002")
+		err := first.refusedBy(claim, c.Prompt()+sleeps.longest(), "Close, when nothing answers its first attempt")
+		claim.Is(err, locker.ErrClosed, "a Lock whose first attempt nothing answers, after Close,")
+	}
 	err := waiting.refused(c.Prompt()+c.Granularity()+sleeps.longest(), "the end of its ctx, when nothing answers any more")
 	c.Is(err, context.DeadlineExceeded, "a Lock that was waiting when the store began to hang")
 	if c.leaf.part == "store" && c.inject().Silence > 0 {
@@ -147,7 +155,7 @@ func hung(c *trial, a, b *client, pause, resume func()) {
 		})
 	}
 
-	resume()
+	goOn()
 	c.Hist.Add("   (it answers again)")
 	pausedFor := time.Since(paused)
 	if c.leaf.kind == Lease || c.Caps.SessionValidity == 0 || pausedFor < c.Caps.SessionValidity/2 {
@@ -208,3 +216,48 @@ type ctxCall struct {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// restartAlone: the store comes back empty, and nobody asks it for anything. What was held is over all the same.
+func restartAlone(c *trial) {
+	a, sleeps := c.near(), c.pulse()
+	opts := c.living()
+	if c.leaf.kind == Lease && c.Caps.Has.Has(driver.PromptLoss) {
+		opts = c.hold() // the end of its ttl shall not be what it learns from
+	}
+	h, key := a.mustTry(c.Key("k"), opts...), c.Key("k")
+	end := c.Moment(h.Done())
+	c.Settle()
+	c.dies()()
+	back, within := time.Now(), c.recovery()
+	if !c.Caps.Has.Has(driver.PromptLoss) {
+		within += c.life()
+	}
+	c.Await(end.Seen, within+c.Limit(), "Done closes after the store came back empty, though nobody else asks for anything")
+	late := end.At.Sub(back)
+	c.Must(late <= within+sleeps.longest(), fmt.Sprintf("Done closes no more than %s after the store came back empty, though nobody else asks for anything", within), "%s after", late)
+	c.Is(h.Err(), locker.ErrLost, "the Err of a hold that the store has forgotten")
+	c.free(c.near(), c.recovery(), key)
+}
+
+// hungForLong: calls that have waited for long end with their ctx as well as those that have just begun.
+func hungForLong(c *trial) {
+	sleeps, ttl := c.pulse(), min(c.ttl(), c.Unit()) // what the store carries out afterwards is soon over
+	var all []*raw
+	for i := range 8 {
+		x := c.nearRaw()
+		x.take(c.Key(fmt.Sprint("first ", i)), c.ttl()).mustRelease() // what a first use costs is paid
+		all = append(all, x)
+	}
+	goOn := c.stalls()
+	c.Together(len(all), func(i int) {
+		patience := time.Duration(i+1) * 300 * time.Millisecond
+		ctx, cancel := context.WithTimeout(c.Ctx, patience)
+		defer cancel()
+		began := time.Now()
+		_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: ttl, Hold: newRecorder()})
+		late := time.Since(began.Add(patience))
+		c.Check(err != nil, "an Acquire ends with an error when nothing answers", "nil")
+		c.Check(late <= c.Prompt()+sleeps.longest(), fmt.Sprintf("an Acquire whose ctx ends after %s ends no more than %s after it when nothing answers", patience, c.Prompt()), "%s after", late)
+	})
+	goOn()
+}

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,8 +20,9 @@ var needsPinger = Need{
 }
 
 var inspectCases = []Case{
-	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: append(passed(passedInspect), Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: inspectsForeign}), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
-	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
+	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: append(passed(passedInspect),
+		Part{Name: "waiters", fn: inspectsWaiters}, Part{Name: "kept", Kinds: []Kind{Lease}, fn: inspectsKept}, Part{Name: "gone", Kinds: []Kind{Lease}, Needs: []Need{needsKill}, fn: inspectsNothing}, Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: inspectsForeign}), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
+	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Parts: []Part{{Name: "stall", Needs: []Need{needsPinger, needsPause}, fn: pingsInStall}}, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
 }
 
 // inspected is what key is in the eyes of r.
@@ -48,6 +50,22 @@ func (g *grip) seenAs(by *raw, ttl time.Duration) {
 	}
 	most, least := ttl-began.Sub(g.after)+time.Millisecond, ttl-time.Since(g.before)-took-c.Prompt()
 	c.Must(info.Remaining <= most && info.Remaining >= least, "Inspect tells what is left of a lease, "+most.String(), "%s", info.Remaining)
+}
+
+// inspectsWaiters: how many wait is told, or that it is not known.
+func inspectsWaiters(c *trial) {
+	a, b, sees := c.client(), c.client(), c.raw()
+	h := a.mustTry(c.Key("k"), c.hold()...)
+	info, _ := sees.inspected(h.Key())
+	c.Must(info.Waiters == 0 || info.Waiters == -1, "Inspect of a key that nobody waits for tells no waiter, or that it does not know (-1)", "%d", info.Waiters)
+	p := b.goLock(h.Key(), append(c.hold(), c.Polling())...)
+	for end := time.Now().Add(c.Limit()); info.Waiters == 0 && time.Now().Before(end); {
+		c.Sleep(c.Granularity() / 4)
+		info, _ = sees.inspected(h.Key())
+	}
+	c.Must(info.Waiters == 1 || info.Waiters == -1, "Inspect of a key that one waits for tells one waiter, or that it does not know (-1)", "%d", info.Waiters)
+	h.mustUnlock()
+	p.granted(c.Limit(), "the release").mustUnlock()
 }
 
 func inspects(c *trial) {
@@ -117,14 +135,57 @@ func passedInspect(c *trial) {
 	h.mustUnlock()
 }
 
+// inspectsKept: a lease that is extended again and again is the same hold all the time.
+func inspectsKept(c *trial) {
+	x, y := c.raw(), c.raw()
+	ttl := c.lifetime()
+	g := x.take(c.Key("k"), ttl)
+	for range 5 {
+		c.Sleep(ttl * 6 / 10)
+		g.before = time.Now()
+		c.OK(g.extend(ttl), "the driver's Extend")
+		g.after = time.Now()
+		g.seenAs(y, ttl)
+	}
+	if c.Caps.Has.Has(driver.Breaking) {
+		c.Claim("ADM-005").OK(y.breaking(g.req.Key, g.token), "Break of a lease that was extended again and again")
+		return
+	}
+	g.mustRelease()
+}
+
+// inspectsNothing: of a store that is not there, nothing can be said.
+func inspectsNothing(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	g := x.take(c.Key("k"), c.ttl())
+	restart := c.dies()
+	for _, by := range []*raw{x, y} {
+		in, _ := driver.As[driver.Inspector](by.inner)
+		for _, key := range []string{g.req.Key, c.Key("free")} {
+			info, ok, err := in.Inspect(c.CtxFor(c.Unit()), key)
+			c.Must(err != nil, "Inspect gives an error when the store is not there", "%v, %+v", ok, info)
+			c.Claim("ERR-002").Must(!errors.Is(err, driver.ErrHeld), "Inspect does not give ErrHeld when the store is not there", "%v", err)
+		}
+		if l, ok := driver.As[driver.Lister](by.inner); ok {
+			var last error
+			n := 0
+			for info, err := range l.List(c.CtxFor(c.Unit()), "") {
+				n, last = n+1, err
+				c.Hist.Add("   list → %+v, %v", info, err)
+			}
+			c.Claim("ADM-003").Must(last != nil, "List gives an error when the store is not there", "it told %d holds", n)
+		}
+	}
+	restart()
+}
+
 // inspectsForeign: what somebody else put in the place of a hold is not free. Inspect says that it is
 // held, or that it cannot tell.
 func inspectsForeign(c *trial) {
 	x, y := c.nearRaw(), c.nearRaw()
 	for i := range 3 {
 		g := x.take(c.Key(fmt.Sprint(i)), c.ttl())
-		c.inject().Overwrite(c.T, g.req.Key)
-		c.Hist.Add("   (somebody overwrites %s)", c.Short(g.req.Key))
+		c.overwrite(g.req.Key)
 		for _, by := range []*raw{x, y} {
 			in, _ := driver.As[driver.Inspector](by.inner)
 			info, ok, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
@@ -160,5 +221,31 @@ func pings(c *trial) {
 		c.target.Crash(c.T, z.inner)
 		c.Hist.Add("   (the third client crashes)")
 		c.Must(ping(z, c.CtxFor(c.Limit())) != nil, "Ping of a client that has lost its store gives an error", "nil")
+	}
+}
+
+// pingsInStall: a store that stands still does not serve, whether or not something else of the client waits for it.
+func pingsInStall(c *trial) {
+	x := c.nearRaw()
+	p, _ := driver.As[driver.Pinger](x.inner)
+	c.OK(p.Ping(c.CtxFor(c.Limit())), "Ping of a store that serves")
+	goOn := c.stalls()
+	err := p.Ping(c.CtxFor(c.Unit()))
+	ctx, cancel := context.WithCancel(c.Ctx)
+	waiting := c.Spawn(func() {
+		_, _ = x.inner.Acquire(ctx, driver.Request{Key: c.Key("k"), Owner: c.Owner(), TTL: c.Unit(), Hold: newRecorder()})
+	})
+	c.Settle()
+	beside := p.Ping(c.CtxFor(c.Unit()))
+	goOn()
+	cancel()
+	c.Await(waiting, c.Limit(), "an Acquire whose ctx has ended returns")
+	c.Must(err != nil, "Ping of a store that stands still gives an error", "nil")
+	c.Must(beside != nil, "Ping of a store that stands still gives an error while an Acquire waits", "nil")
+	for end := time.Now().Add(c.recovery()); ; c.Sleep(c.Granularity()) {
+		if err = p.Ping(c.CtxFor(c.Limit())); err == nil {
+			return
+		}
+		c.Must(time.Now().Before(end), "Ping of a store that serves again succeeds", "%v", err)
 	}
 }

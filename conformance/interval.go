@@ -117,6 +117,7 @@ type hammer struct {
 	stay    time.Duration                  // the longest time between grant and the end of its use
 	lapse   bool                           // leases may be left to expire
 	lossy   bool                           // somebody deletes holds: a session may be lost
+	within  time.Duration                  // no round begins later than that; 0: all do
 }
 
 func (c *trial) hammer(h hammer, workers int) *spanLog {
@@ -125,10 +126,11 @@ func (c *trial) hammer(h hammer, workers int) *spanLog {
 	for i := range rngs {
 		rngs[i] = c.Rand()
 	}
+	began := time.Now()
 	c.Together(workers, func(i int) {
 		cl, r := h.clients[i%len(h.clients)], rngs[i]
 		for range h.rounds {
-			if c.Ctx.Err() != nil {
+			if c.Ctx.Err() != nil || h.within > 0 && time.Since(began) > h.within {
 				return
 			}
 			c.strike(log, h, cl, r)

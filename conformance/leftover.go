@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -96,6 +97,15 @@ func connectionsEnd(c *trial) {
 		}
 		if c.Caps.Has.Has(driver.Listing) {
 			x.listedOr(c.Claim("ADM-003"), under)
+			ctx, cancel := context.WithCancel(c.Ctx)
+			l, _ := driver.As[driver.Lister](x.inner)
+			for range l.List(ctx, under) {
+				if i%2 == 0 {
+					break // or its caller leaves early
+				}
+				cancel() // while it tells
+			}
+			cancel()
 		}
 		if !c.Caps.Has.Has(driver.Breaking) {
 			g.mustRelease()

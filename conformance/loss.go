@@ -16,6 +16,7 @@ var lossCases = []Case{
 	{ID: "LOSS-002", Kinds: both, Clause: "the cause tells expired, lost (taken or deleted), unreachable, released, closed", Parts: []Part{
 		{Name: "expired", Kinds: []Kind{Lease}, fn: causeExpired},
 		{Name: "lost", Needs: []Need{needsDelete}, fn: causeLost},
+		{Name: "lost-extended", Kinds: []Kind{Lease}, Needs: []Need{needsDelete, needCapability(driver.PromptLoss)}, fn: causeLostExtended},
 		{Name: "unreachable", fn: causeUnreachable},
 		{Name: "released", fn: causeReleased},
 		{Name: "closed", fn: causeClosed},
@@ -25,8 +26,9 @@ var lossCases = []Case{
 		{Name: "again", fn: lostAgain},
 		{Name: "together", fn: lostTogether},
 		{Name: "late", Kinds: []Kind{Lease}, fn: lostLate},
+		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: lostToForeign},
 		passed(passedLoss)[0],
-	}, Clause: "loss that the backend can see (deleted, taken over) is signalled promptly where the capability is declared"},
+	}, Clause: "loss that the backend can see (deleted, overwritten, taken over) is signalled promptly where the capability is declared"},
 	{ID: "LOSS-004", Kinds: both, Clause: "Lease.Context(parent) and Do's ctx end with that cause", Parts: []Part{
 		{Name: "context", fn: contextEnds},
 		{Name: "parent", fn: contextOfParent},
@@ -113,6 +115,24 @@ func causeExpired(c *trial) {
 	h.ended(locker.ReasonExpired) // nothing changes the reason afterwards
 	c.OK(a.l.Close(c.CtxFor(c.Limit())), "Close")
 	h.ended(locker.ReasonExpired)
+}
+
+// causeLostExtended: what is deleted after the first ttl of a lease that was extended has not expired.
+func causeLostExtended(c *trial) {
+	a := c.client()
+	ttl := c.lifetime()
+	for _, longer := range []time.Duration{ttl, 2 * ttl} {
+		h := a.mustTry(c.Key(longer.String()), locker.WithTTL(ttl))
+		taken := time.Now()
+		c.Sleep(ttl * 6 / 10)
+		c.OK(h.extend(longer), "Extend")
+		c.Sleep(time.Until(taken.Add(ttl * 11 / 10)))
+		h.mustLive()
+		c.target.Delete(c.T, h.Key())
+		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
+		c.Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
+		h.ended(locker.ReasonLost)
+	}
 }
 
 func causeLost(c *trial) {
@@ -336,5 +356,23 @@ func doEnds(c *trial) {
 			return nil
 		}, locker.WithTTL(c.Unit()))
 		c.Is(err, locker.ErrLost, "Do whose lease ran out")
+	}
+}
+
+// lostToForeign: an administrator puts something in the place of a hold, and leaves it there.
+func lostToForeign(c *trial) {
+	a, sleeps := c.near(), c.pulse()
+	for i := range 4 { // the target may put one thing after another there
+		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		end := c.Moment(h.Done())
+		c.Settle()
+		c.Must(!harness.IsClosed(end.Seen), "the hold lasts until it is overwritten", "%v", h.Err())
+		c.overwrite(h.Key())
+		overwritten := time.Now()
+		c.Await(end.Seen, c.Limit(), "Done closes after an administrator overwrote the key")
+		late := end.At.Sub(overwritten)
+		c.Must(late <= c.Prompt()+sleeps.longest(), fmt.Sprintf("Done closes no more than %s after an administrator overwrote the key", c.Prompt()), "%s after", late)
+		h.ended(locker.ReasonLost)
+		c.inject().Delete(c.T, h.Key())
 	}
 }

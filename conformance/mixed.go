@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,9 @@ func (c *trial) otherKind() []locker.Option {
 	return []locker.Option{locker.WithTTL(far)}
 }
 
-// turns has goroutines of a take key again and again, each with theirs, and makes sure that one of b
-// comes in between. In a's process there is always a waiter, and nobody keeps the key for long.
-func (c *trial) turns(a, b *client, key string, theirs []locker.Option) {
+// turns has goroutines of a take key again and again, each with theirs and what is its own, and makes sure that
+// one of b comes in between. In a's process there is always a waiter, and nobody keeps the key for long.
+func (c *trial) turns(a, b *client, key string, theirs []locker.Option, own func(i int) locker.Option) {
 	// Far more than any turn, and few enough to be done in no time.
 	const workers, most = 6, 10_000
 	h := a.mustTry(key, theirs...)
@@ -31,10 +32,14 @@ func (c *trial) turns(a, b *client, key string, theirs []locker.Option) {
 	defer cancel()
 	var grants atomic.Int64
 	var busy []<-chan struct{}
-	for range workers {
+	for i := range workers {
+		opts := append(slices.Clone(theirs), c.Polling())
+		if own != nil {
+			opts = append(opts, own(i))
+		}
 		busy = append(busy, c.Spawn(func() {
 			for ctx.Err() == nil && grants.Load() < most {
-				s, err := a.l.Lock(ctx, key, append(theirs, c.Polling())...)
+				s, err := a.l.Lock(ctx, key, opts...)
 				if err != nil {
 					c.Must(ctx.Err() != nil, "Lock gives a hold", "%v", err)
 					return
@@ -59,16 +64,29 @@ func (c *trial) turns(a, b *client, key string, theirs []locker.Option) {
 	}
 }
 
+// unlikeTurns: a store may have to be asked at each hand-off to one who wants the key otherwise.
+func unlikeTurns(c *trial) {
+	a, b := c.client(), c.client()
+	c.turns(a, b, c.Key("notes"), c.hold(), func(i int) locker.Option {
+		return locker.WithNote(fmt.Sprint("worker ", i))
+	})
+	if c.leaf.kind == Lease {
+		c.turns(b, a, c.Key("ttls"), c.hold(), func(i int) locker.Option {
+			return locker.WithTTL(far + time.Duration(i)*far/4)
+		})
+	}
+}
+
 // mixedTurns is turnsEnd where those who ask again and again want the other kind of hold.
 func mixedTurns(c *trial) {
-	c.turns(c.client(), c.client(), c.Key("k"), c.otherKind())
+	c.turns(c.client(), c.client(), c.Key("k"), c.otherKind(), nil)
 }
 
 // mixedInQueue is the same within a process, where nobody is overtaken at all.
 func mixedInQueue(c *trial) {
 	a := c.client()
 	if !a.waits() { // otherwise one who has just come may be granted what those who wait are only told of
-		c.turns(a, a, c.Key("k"), c.otherKind())
+		c.turns(a, a, c.Key("k"), c.otherKind(), nil)
 	}
 
 	key := c.Key("order")

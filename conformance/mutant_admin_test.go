@@ -274,6 +274,17 @@ var adminMutants = []brokenBackend{
 			return err
 		}
 	}},
+	{"the owner of a hold that was broken meets a refusal", "ADM-006", func(m *mutant) {
+		acquire := m.acquire
+		m.acquire = func(ctx context.Context, r driver.Request) (driver.Grant, error) {
+			over := false
+			m.locked(func() { over = m.broke[r.Owner] })
+			if over {
+				return driver.Grant{}, driver.ErrRefused
+			}
+			return acquire(ctx, r)
+		}
+	}},
 	{"a break tells all holders of the client", "ADM-006", func(m *mutant) {
 		brk := m.brk
 		m.brk = func(ctx context.Context, key string, token uint64) error {

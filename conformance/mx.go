@@ -17,6 +17,7 @@ var mxCases = []Case{
 	{ID: "MX-001", Kinds: both, CoreLoop: true, fn: oneHold, Parts: []Part{
 		{Name: "refused", fn: refusedAcquire},
 		{Name: "race", fn: acquireRace},
+		{Name: "newcomer", fn: newcomer},
 		passed(passedExclusive)[0],
 	}, Clause: "one live hold per key at any instant"},
 	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}}, Clause: "different keys never wait for each other"},
@@ -204,5 +205,29 @@ func kindsExclude(c *trial) {
 		a.mustHeld(key, mine...)
 		a.mustHeld(key, other...)
 		got.mustUnlock()
+	}
+}
+
+// newcomer: a client that opens, and clears away what is over, takes nothing from those who hold, however
+// long they do.
+func newcomer(c *trial) {
+	x := c.raw()
+	var all []*grip
+	for i, ttl := range []time.Duration{far, 2 * time.Hour, 49 * 24 * time.Hour, locker.MaxTTL} {
+		if c.leaf.kind == Session {
+			ttl = 0
+		}
+		all = append(all, x.take(c.Key(fmt.Sprint(i)), ttl))
+	}
+	for i := range 3 {
+		y := c.raw() // opens
+		y.take(c.Key(fmt.Sprint("other ", i)), c.ttl()).mustRelease()
+		for _, g := range all {
+			y.refused(g.req.Key, c.Owner(), far)
+		}
+		c.OK(y.Close(c.CtxFor(c.Limit())), "the driver's Close")
+	}
+	for _, g := range all {
+		g.mustRelease()
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 var onceCases = []Case{
-	{ID: "ONCE-001", fn: oncePerSlot, Clause: "of all callers of a slot one runs the job; the others learn that it runs, or is done"},
+	{ID: "ONCE-001", fn: oncePerSlot, Parts: []Part{{Name: "run-lost", Needs: []Need{needsDelete}, fn: onceRunLost}}, Clause: "of all callers of a slot one runs the job; the others learn that it runs, or is done"},
 	{ID: "ONCE-002", fn: onceStaysDone, Clause: "a slot stays done for AtLeast, however short the job was, and although the process that did it has ended"},
 	{ID: "ONCE-003", fn: onceFailed, Clause: "a job that failed may be done by the next caller, unless a failure counts as done"},
 	{ID: "ONCE-004", fn: onceFilled, Clause: "Fill has one caller compute a value and the others wait for it; after a failure nobody tries again for Pause"},
@@ -52,6 +52,22 @@ func oncePerSlot(c *trial) {
 		return nil
 	}, once.TTL(2*c.Unit()), once.AtLeast(far)), "Do of a long job")
 	c.Is(once.Do(c.CtxFor(c.Limit()), b.l, name, "long", noJob), once.ErrDone, "Do after the job")
+}
+
+// onceRunLost: a job loses only the key that says that it runs. The other one says that the slot is done, which it is
+// not, whatever the job returns.
+func onceRunLost(c *trial) {
+	a, b := c.client(), c.client()
+	name := c.Key("job")
+	run := fmt.Sprintf("once-run/%d/%s/slot", len(name), name) // docs/command.md names it
+	err := once.Do(c.CtxFor(2*c.Limit()), a.l, name, "slot", func(ctx context.Context, _ *locker.Lease) error {
+		c.target.Delete(c.T, run)
+		c.Hist.Add("   (an administrator deletes %s)", run)
+		c.Await(ctx.Done(), c.Limit(), "the job's ctx ends when its key was deleted")
+		return nil
+	}, once.TTL(2*c.Unit()), once.AtLeast(far))
+	c.Is(err, locker.ErrLost, "Do of a job that lost the key that says that it runs")
+	c.OK(once.Do(c.CtxFor(c.Limit()), b.l, name, "slot", noJob), "Do of the slot, by the next caller")
 }
 
 func onceStaysDone(c *trial) {

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,6 +184,31 @@ func passedDeadline(c *trial) {
 		c.Must(!got.at.Before(d), "nobody gets the key before the deadline of what was passed on", "%s before", d.Sub(got.at))
 		c.Must(h.Err() != nil, "the Err of a hold that was passed on tells of its end by the time when somebody else gets the key", "nil")
 		got.mustUnlock()
+	}
+
+	// Who is next after one that was shortened has its own ttl, in the store as well.
+	var nexts []*hold
+	for round := range c.Rounds(6, 3) {
+		h := a.mustTry(c.Key(fmt.Sprint("shortened ", round)), locker.WithTTL(far))
+		p, q := a.goLock(h.Key(), locker.WithTTL(far), c.Polling()), a.goLock(h.Key(), locker.WithTTL(far), c.Polling())
+		c.Settle()
+		h.mustUnlock()
+		_, first := c.first([]*pending{p, q})
+		next := p
+		if first == p {
+			next = q
+		}
+		shortened := first.granted(c.Limit(), "the release")
+		if err := cmp.Or(shortened.extend(c.Unit()), shortened.unlock()); err != nil {
+			c.Must(!c.Virtual && errors.Is(err, locker.ErrLost), "Extend and Unlock of what was handed off succeed", "%v", err)
+			c.Note("the machine was too slow to unlock in time: %v", err)
+		}
+		nexts = append(nexts, next.granted(c.Limit(), "the release of a lease that was shortened"))
+	}
+	c.Sleep(c.Unit() + c.Granularity())
+	for _, h := range nexts {
+		h.mustLive(b)
+		h.mustUnlock()
 	}
 }
 

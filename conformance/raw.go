@@ -140,9 +140,20 @@ func (g *grip) lasts(by *raw, what string) {
 	c := g.r.c
 	c.Sleep(c.outlast())
 	if next, err := by.acquire(g.req.Key, c.Owner(), far); err == nil {
-		c.Fatal(what+" is held for longer than its validity", "it was granted to somebody else, token %d", next.token)
+		c.renews(g.r, by).Fatal(what+" is held for longer than its validity", "it was granted to somebody else, token %d", next.token)
 	}
 	g.silent(what)
+}
+
+// renews is the clause that is broken where a session of r did not outlive its validity: SES-001 if no other
+// one does either.
+func (c *trial) renews(r, by *raw) harness.Claim {
+	g := r.take(c.Key("renews"), 0)
+	c.Sleep(c.outlast())
+	if _, err := by.acquire(g.req.Key, c.Owner(), far); err == nil {
+		return c.Claim("SES-001")
+	}
+	return c.Claim(c.ID)
 }
 
 // outlast is a time that a session can last only if it is renewed.

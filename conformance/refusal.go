@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -143,5 +144,32 @@ func superseded(c *trial) {
 		c.Is(h.unlock(), locker.ErrLost, "Unlock of a hold that was superseded")
 		next.mustLive(b, a)
 		next.mustUnlock()
+	}
+}
+
+// causeOfOthers: a ctx ends with the cause that its owner gave it, such as the loss of another hold
+// (Lease.Context). That says nothing of this one.
+func causeOfOthers(c *trial) {
+	x, y := c.raw(), c.raw()
+	for _, cause := range []error{driver.ErrLost, driver.ErrHeld, driver.ErrClosed} {
+		g := x.take(c.Key(cause.Error()), c.ttl())
+		over := func() context.Context {
+			ctx, cancel := context.WithCancelCause(c.Ctx)
+			cancel(fmt.Errorf("another hold: %w", cause))
+			return ctx
+		}
+		told := func(err error, what string) {
+			c.Must(!errors.Is(err, cause) || errors.Is(err, context.Canceled), what+" with a ctx that ended with what became of another hold says that its ctx ended, or nothing of that", "%v", err)
+		}
+		_, err := y.Acquire(over(), driver.Request{Key: c.Key("free, " + cause.Error()), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()})
+		told(err, "the driver's Acquire of a free key")
+		if c.leaf.kind == Lease {
+			_, err = x.Extend(over(), g.holder(), far)
+			told(err, "the driver's Extend")
+		}
+		y.refused(g.req.Key, c.Owner(), far)
+		told(x.Release(over(), g.holder()), "the driver's Release")
+		_ = g.release()
+		y.takeSoon(g.req.Key, far).mustRelease()
 	}
 }

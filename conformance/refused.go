@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -26,6 +27,17 @@ func (c *trial) strangers(o driver.Owner) map[string]driver.Owner {
 // the session renewed, its token the same, its listener heard of nothing.
 func (c *trial) undisturbed(what string, disturb func(g *grip, client, other *raw)) {
 	x, y := c.raw(), c.raw()
+	if c.target.Delete != nil && c.Caps.Has.Has(driver.PromptLoss) {
+		deleted := func(g *grip, claim harness.Claim, what string) {
+			c.target.Delete(c.T, g.req.Key)
+			c.Hist.Add("   (an administrator deletes %s)", c.Short(g.req.Key))
+			_ = g.hearsOr(claim, c.Prompt(), what)
+		}
+		deleted(x.take(c.Key("plain"), c.ttl()), c.Claim("LOSS-003"), "a holder whose hold was deleted")
+		g := x.take(c.Key("deleted"), c.ttl())
+		disturb(g, x, y)
+		deleted(g, c.Claim(c.ID), "the holder, after "+what+" and a deletion,")
+	}
 	ttl := time.Duration(0)
 	if c.leaf.kind != Session {
 		ttl = c.lifetime()
@@ -33,6 +45,9 @@ func (c *trial) undisturbed(what string, disturb func(g *grip, client, other *ra
 	g := x.take(c.Key("k"), ttl)
 	if ttl > 0 {
 		c.Sleep(ttl / 4)
+	}
+	if ttl == 0 && c.Caps.SessionValidity > 0 {
+		c.putsOff(g, what, func() { disturb(g, x, y) }, y)
 	}
 	disturb(g, x, y)
 	g.silent("the holder, after " + what + ",")
@@ -49,6 +64,35 @@ func (c *trial) undisturbed(what string, disturb func(g *grip, client, other *ra
 		c.Is(err, driver.ErrLost, "what the holder hears at the end of its time, after %s,", what)
 	default:
 	}
+}
+
+// putsOff makes sure that disturb does not make the session g last longer: whoever polls for it would
+// keep it after the death of its client. A renewal may come in between, though not each time.
+func (c *trial) putsOff(g *grip, what string, disturb func(), y *raw) {
+	pause := c.Caps.SessionValidity / 12
+	tries, n := 0, 0
+	for range 6 {
+		c.Sleep(pause)
+		began := time.Now()
+		before, ok := driver.Remaining(y.refused(g.req.Key, c.Owner(), far))
+		if !ok {
+			return
+		}
+		disturb()
+		after, _ := driver.Remaining(y.refused(g.req.Key, c.Owner(), far))
+		if time.Since(began) > pause {
+			continue // there is a renewal in each such time, or nearly
+		}
+		tries++
+		if after > before+c.Caps.SessionValidity/50 {
+			n++
+		}
+	}
+	if tries < 4 {
+		c.Note("whether the end of a session is put off by %s was not seen: that takes longer than %s", what, pause)
+		return
+	}
+	c.Must(n < tries, "a session lasts no longer for "+what, "its end was put off %d times of %d", n, tries)
 }
 
 // refusedAcquire: an attempt by one who does not get the key changes nothing.

@@ -108,11 +108,14 @@ func releaseLate(c *trial) {
 	}
 }
 
-// releaseByNumber: of two owners of one process the number of one may be the beginning of the
-// other's, and so may be all of its name.
+// likeNumbers are of owners of one process: the one may be the beginning or the end of the other, and
+// so may be all of its name.
+var likeNumbers = [][2]uint64{{10, 1}, {1, 10}, {160, 16}, {16, 160}, {21, 1}, {1, 21}, {1<<40 + 7, 7}}
+
+// releaseByNumber: who has a number like the holder's is another owner.
 func releaseByNumber(c *trial) {
 	x, y := c.raw(), c.raw()
-	for _, numbers := range [][2]uint64{{10, 1}, {1, 10}, {160, 16}, {16, 160}, {21, 1}, {1<<40 + 7, 7}} {
+	for _, numbers := range likeNumbers {
 		owner := c.Owner()
 		other := owner
 		owner.Seq, other.Seq = numbers[0], numbers[1]

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -12,17 +13,19 @@ import (
 // repeatLease: the ttl counts from the repeat, for the store as for the core.
 func repeatLease(c *trial) {
 	x, y := c.raw(), c.raw()
-	for _, key := range []string{c.Key("free at the end"), c.Key("told")} {
+	shares := []time.Duration{20, 60, 80}
+	c.Together(len(shares), func(i int) {
+		key := c.Key(fmt.Sprint(shares[i]))
 		first := x.take(key, c.lifetime())
-		c.Sleep(c.lifetime() * 6 / 10)
+		c.Sleep(time.Until(first.before.Add(c.lifetime() * shares[i] / 100)))
+		if time.Since(first.before) > c.lifetime()*95/100 {
+			return // a busy machine has missed it
+		}
 		second := first.again()
-		got := y.endsAt(key, second.before.Add(c.lifetime()), second.after.Add(c.lifetime()), "after a repeated attempt")
+		got := y.endsAt(key, second.before.Add(c.lifetime()), second.after.Add(c.lifetime()), fmt.Sprintf("after an attempt that was repeated when %d %% of its ttl were over", shares[i]))
 		first.silent("the listener of the attempt that was repeated")
 		got.mustRelease()
-		if !c.Caps.Has.Has(driver.LocalClock) {
-			return // nobody need tell of the end: the core has a timer
-		}
-	}
+	})
 }
 
 // repeatHeard: the repeat's listener hears of the loss, and the first one does not.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -13,8 +14,11 @@ var sessionCases = []Case{
 	{ID: "SES-001", Clause: "a session lasts until it is released, however many there are, and whatever becomes of the others", Parts: []Part{
 		{Name: "many", fn: manySessions},
 		{Name: "one-lost", Needs: []Need{needsDelete}, fn: sessionsApart},
+		{Name: "churn", fn: sessionsComeAndGo},
 		{Name: "in-time", fn: renewedInTime},
 		{Name: "clock", fn: sessionClock},
+		{Name: "stall", Needs: []Need{needsPause}, fn: func(c *trial) { interrupted(c, c.stalls) }},
+		{Name: "refused", Needs: []Need{needsRefuse}, fn: func(c *trial) { interrupted(c, c.refuses) }},
 	}},
 	{ID: "SES-002", Clause: "a session that is over is not kept alive and not brought back: after a release, even one that failed, and after a loss", Parts: []Part{
 		{Name: "released", fn: notRenewedAfterRelease},
@@ -85,6 +89,38 @@ func sessionsApart(c *trial) {
 	taken.mustRelease()
 }
 
+// sessionsComeAndGo beside those that last: whenever a renewal begins, some of what it is about to renew is released
+// before its turn comes.
+func sessionsComeAndGo(c *trial) {
+	x, y := c.raw(), c.raw()
+	var lasting []*grip
+	for i := range 3 {
+		lasting = append(lasting, x.take(c.Key(fmt.Sprint("lasting ", i)), 0))
+	}
+	var over atomic.Bool
+	var ends []<-chan struct{}
+	for i := range 32 {
+		key := c.Key(fmt.Sprint("brief ", i))
+		ends = append(ends, c.Spawn(func() {
+			for !over.Load() && c.Ctx.Err() == nil {
+				g := x.take(key, 0)
+				c.Sleep(time.Millisecond) // one that is released at once is hardly ever about to be renewed
+				g.mustRelease()
+			}
+		}))
+	}
+	c.Sleep(c.outlast() * 3 / 2)
+	over.Store(true)
+	for _, end := range ends {
+		c.Await(end, c.Limit(), "those that come and go end")
+	}
+	for _, g := range lasting {
+		g.silent("a session beside many that come and go")
+		y.refused(g.req.Key, c.Owner(), far)
+		g.mustRelease()
+	}
+}
+
 // renewedInTime: a renewal comes so early that one may fail.
 func renewedInTime(c *trial) {
 	x, y := c.raw(), c.raw()
@@ -152,7 +188,7 @@ func notRenewedAfterFailure(c *trial) {
 	g := x.take(c.Key("k"), 0)
 	c.Sleep(c.outlast() / 4)
 	err := x.Release(ended(), g.holder())
-	c.Must(err == nil || !errors.Is(err, driver.ErrHeld), "a Release with a ctx that has ended gives nil or its ctx's error", "%v", err)
+	c.Claim("ERR-002").Must(err == nil || !errors.Is(err, driver.ErrHeld), "a Release with a ctx that has ended gives nil or its ctx's error", "%v", err)
 	for end := time.Now().Add(c.Caps.SessionValidity + c.Prompt()); ; c.Sleep(c.Granularity()) {
 		next, err := y.acquire(g.req.Key, c.Owner(), 0)
 		if err == nil {

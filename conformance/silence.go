@@ -12,23 +12,29 @@ import (
 // silenced is a client whose store can be made to stand still for it, and another client of that
 // store: the one that faults happen to may be another than the target's, and keep its sessions
 // for longer.
-func (c *trial) silenced() (client, other *raw, silence func()) {
+//
+// Where slow is asked for, and the line can be slow, each renewal takes way, which is much more than a clock may drift.
+func (c *trial) silenced(slow bool) (client, other *raw, way time.Duration, silence func()) {
 	if in := c.inject(); in != nil && in.Client != nil {
 		b, line := in.Client(c.T)
 		if line.BlackHole != nil {
 			other = c.nearRaw()
 			r := &raw{c.driverOf(c.NextName(), b), c, b}
 			c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
-			return r, other, func() { line.BlackHole(true, true) }
+			if slow && line.Latency != nil {
+				way = min(c.Caps.SessionValidity/20, 300*time.Millisecond)
+				line.Latency(way)
+			}
+			return r, other, way, func() { line.BlackHole(true, true) }
 		}
 	}
 	if c.target.Crash == nil {
 		c.Skip("the target has neither Inject.Client nor Crash: that a session is not considered held for too long when its store is silent")
 	}
-	r, other := c.raw(), c.raw()
-	return r, other, func() {
-		c.target.Crash(c.T, r.inner)
-		if _, err := r.acquire(c.Key("crashed"), c.Owner(), far); errors.Is(err, driver.ErrClosed) {
+	client, other = c.raw(), c.raw()
+	return client, other, 0, func() {
+		c.target.Crash(c.T, client.inner)
+		if _, err := client.acquire(c.Key("crashed"), c.Owner(), far); errors.Is(err, driver.ErrClosed) {
 			c.Skip("the target's Crash is Close, and it has no Inject.Client: that a session is not considered held for too long when its store is silent")
 		}
 	}
@@ -39,14 +45,18 @@ func (c *trial) silenced() (client, other *raw, silence func()) {
 func silentStore(c *trial) {
 	f := c.figures()
 	rng := c.Rand()
-	for round := range c.Rounds(8, 3) {
-		x, y, silence := c.silenced()
+	for round := range c.Rounds(8, 4) {
+		x, y, way, silence := c.silenced(round%2 == 1)
 		if c.Caps.SessionValidity == 0 {
 			c.Skip("the backend's sessions have no end of their own")
 		}
 		sleeps := c.pulse()
 		g := x.take(c.Key(fmt.Sprint(round)), 0)
-		c.Sleep(time.Duration(rng.Int64N(int64(c.Caps.SessionValidity)))) // at any moment between two renewals
+		after := time.Duration(rng.Int64N(int64(c.Caps.SessionValidity))) // at any moment between two renewals
+		if way > 0 {
+			after = (after + c.Caps.SessionValidity) / 2 // it has been renewed by then
+		}
+		c.Sleep(after)
 		silence()
 		c.Hist.Add("   (the store is silent for the holder)")
 		began := time.Now()
@@ -67,7 +77,7 @@ func silentStore(c *trial) {
 				break
 			}
 			c.Is(err, driver.ErrHeld, "the driver's Acquire of another client")
-			late := time.Since(began) - c.Caps.SessionValidity
+			late := time.Since(began) - way - c.Caps.SessionValidity
 			c.Claim("FLT-009").Must(late <= c.Prompt(), "the key of a session is free no later than its validity after the store has heard the last of it", "it is held %s after that", late)
 			c.Sleep(max(time.Millisecond, c.Granularity()/40))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,10 +21,11 @@ var tokenCases = []Case{
 		{Name: "loss", Needs: []Need{needsDelete}, fn: tokenLoss},
 		{Name: "process", Needs: []Need{needsProcess}, fn: tokensOfProcesses},
 		{Name: "clock", Needs: []Need{needsSkew}, fn: tokenClock},
+		{Name: "turns", fn: tokensInTurns},
 		passed(passedTokens)[0],
 	}},
 	{ID: "TOK-002", fn: tokenKept, Parts: passed(passedTokenKept), Clause: "Extend keeps it, and so does a repetition of the attempt by the present owner"},
-	{ID: "TOK-003", Kinds: both, fn: tokenRange, Clause: "0 < token ≤ 2^53"},
+	{ID: "TOK-003", Kinds: both, fn: tokenRange, Parts: []Part{{Name: "refused", Needs: []Need{needsRefuse}, fn: tokenAfterRefusal}}, Clause: "0 < token ≤ 2^53"},
 	{ID: "TOK-004", Kinds: both, Clause: "minted atomically with the grant (lease), and never handed to a holder that a later one has overtaken", Parts: []Part{
 		{Name: "expiry", Kinds: []Kind{Lease}, fn: tokenAtomic},
 		{Name: "loss", Needs: []Need{needsDelete}, fn: tokenOvertaken},
@@ -242,7 +244,12 @@ func tokenRange(c *trial) {
 // tokenAtomic: leases so short that they are taken over all the time, also between the
 // grant and whatever a backend does after it.
 func tokenAtomic(c *trial) {
+	within := c.Limit() / 6 // a store that is far away, or slow, may take minutes for all rounds
+	if c.Virtual {
+		within = 0
+	}
 	log := c.hammer(hammer{
+		within:  within,
 		clients: []*client{c.client(), c.client()}, keys: []string{c.Key("k")},
 		rounds: c.Rounds(60, 25), lapse: true, stay: 2 * time.Millisecond,
 		ttl: func(r *rand.Rand) time.Duration { return time.Duration(1+r.IntN(3)) * time.Millisecond },
@@ -322,4 +329,71 @@ func (c *trial) tokenAcross(what string, happens func(testing.TB)) {
 		c.OK(err, "Lock after %s", what)
 		tokens.grant(h, what).mustUnlock()
 	}
+}
+
+// tokenAfterRefusal: a store that could not mint a token has not granted the key either, whoever asks again.
+func tokenAfterRefusal(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	for i := range 3 {
+		before := x.take(c.Key(fmt.Sprint(i)), c.ttl())
+		before.mustRelease()
+		last := before.token
+		inTurn := func(g *grip, what string) {
+			c.Must(0 < g.token && g.token <= driver.MaxToken, what+" has a token, 0 < token ≤ 9007199254740992", "%d", g.token)
+			c.Claim("TOK-001").Must(g.token > last, what+" has a token above that of the grant before", "%d after %d", g.token, last)
+			last = g.token
+		}
+		o := c.Owner()
+		accept := c.refuses()
+		var granted *grip
+		var refused, wrong error
+		for _, by := range []driver.Owner{o, o, c.Owner()} {
+			g, err := x.acquire(before.req.Key, by, c.ttl())
+			switch {
+			case err == nil: // some of its servers serve, for one
+				granted = g
+			case granted == nil && errors.Is(err, driver.ErrHeld):
+				wrong = err
+			default:
+				refused = err
+			}
+		}
+		accept()
+		c.Claim("ERR-002").Must(wrong == nil, "the driver's Acquire of a key that nobody was granted does not say that it is held", "%v", wrong)
+		if granted != nil {
+			inTurn(granted, "what is granted by a store that grants hardly anything")
+			_ = granted.release()
+		}
+		if refused == nil {
+			c.Skip("the target's Refuse has no effect on an attempt")
+		}
+		if g, err := x.acquire(before.req.Key, o, c.ttl()); err == nil {
+			inTurn(g, "a grant to one who was refused at first")
+			g.mustRelease()
+		}
+		next := y.takeSoon(before.req.Key, c.ttl())
+		inTurn(next, "a grant after a store granted nothing")
+		next.mustRelease()
+	}
+}
+
+// tokensInTurns: holds that last for no time at all, of two processes that take turns.
+func tokensInTurns(c *trial) {
+	a, b := c.client(), c.client()
+	tokens, key := c.rising(), c.Key("k")
+	var mu sync.Mutex
+	until := time.Now().Add(c.Limit() / 8)
+	c.Together(8, func(i int) {
+		cl := []*client{a, a, a, b}[i%4]
+		for round := 0; round < 400 && (round < 4 || time.Now().Before(until)); round++ {
+			h, err := cl.lock(c.Ctx, key, append(c.hold(), c.Polling())...)
+			c.OK(err, "%s's Lock, in turn with others,", cl.name)
+			func() {
+				mu.Lock()
+				defer mu.Unlock()
+				tokens.grant(h, "one that was over at once")
+			}()
+			h.mustUnlock()
+		}
+	})
 }

@@ -25,6 +25,8 @@ var ttlCases = []Case{
 		{Name: "late-reply", fn: replyTooLate},
 		{Name: "store", fn: deadlineBeforeStore},
 		{Name: "odd", fn: oddLives},
+		{Name: "anew", fn: begunAnew},
+		{Name: "told", fn: longLives},
 		passed(passedDeadline)[0],
 	}},
 	{ID: "TTL-003", fn: ttlRounding, Parts: []Part{{Name: "scale", fn: scaleOfTTL}}, Clause: "ttl < 1 ms rounds up to 1 ms; negative or zero is ErrInvalidTTL before any I/O"},
@@ -235,6 +237,63 @@ func oddLives(c *trial) {
 		g := x.take(c.Key(fmt.Sprint("odd ", i)), ttl)
 		y.endsAt(g.req.Key, g.before.Add(ttl), g.after.Add(ttl), fmt.Sprintf("of %s", ttl)).mustRelease()
 	})
+}
+
+// begunAnew: a lease is extended when hardly any of it is over. A store that spares itself the write
+// takes from the holder what it counts on.
+func begunAnew(c *trial) {
+	x, y := c.raw(), c.raw()
+	c.Together(4, func(i int) {
+		ttl := c.Unit()
+		g := x.take(c.Key(fmt.Sprint(i)), ttl)
+		c.Sleep(ttl * time.Duration(2*i+1) / 100)
+		extended := time.Now()
+		if err := g.extend(ttl); err != nil && time.Since(g.before) > ttl {
+			c.Note("the machine was too slow to extend in time: %v", err)
+			return
+		} else {
+			c.OK(err, "the driver's Extend")
+		}
+		for end := extended.Add(ttl); time.Since(end) < c.Prompt(); { // how late it may be is for EXT-001
+			next, err := y.acquire(g.req.Key, c.Owner(), far)
+			if err == nil {
+				early := end.Add(-ttl / 100).Sub(next.after) // what clocks may drift apart
+				c.Must(early <= 0, "after an Extend soon after the grant the key stays held until its holder's time is up", "it is free %s before", early)
+				return
+			}
+			c.Is(err, driver.ErrHeld, "the driver's Acquire of %s", c.Short(g.req.Key))
+			c.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// longLives: nobody waits for the end of a long lease, but the store tells how long it still is.
+func longLives(c *trial) {
+	c.tellsRemaining()
+	x, y := c.raw(), c.raw()
+	for _, ttl := range []time.Duration{1999 * time.Millisecond, 5*time.Second + 990*time.Millisecond, time.Minute + 1700*time.Millisecond, time.Hour + 59900*time.Millisecond, 49*time.Hour + 1999*time.Millisecond} {
+		g := x.take(c.Key(ttl.String()), ttl)
+		for _, after := range []string{"a grant", "an Extend"} {
+			if after == "an Extend" {
+				g.before = time.Now()
+				c.OK(g.extend(ttl-time.Millisecond), "the driver's Extend")
+				ttl -= time.Millisecond
+			}
+			told, ok := driver.Remaining(y.refused(g.req.Key, c.Owner(), far))
+			if !ok || told < 0 {
+				continue // it is not known of this one
+			}
+			// Its holder counts on as much, less the drift; what is told may be a little less than what is.
+			if least := time.Until(g.before.Add(ttl-ttl/100)) - c.Prompt(); told < least {
+				claim := c.Claim("TTL-002")
+				if c.lateness() == c.Claim("TTL-005") {
+					claim = c.Claim("TTL-005")
+				}
+				claim.Fatal(fmt.Sprintf("after %s of %s the store keeps it for as long as its holder counts on it, %s", after, ttl, least), "a refusal tells %s", told)
+			}
+		}
+		g.mustRelease()
+	}
 }
 
 func ttlRounding(c *trial) {

@@ -22,10 +22,11 @@ var waitCases = []Case{
 		{Name: "many-keys", fn: watchedAtOnce},
 		{Name: "crowd", fn: crowd},
 		{Name: "gives-up", fn: firstGivesUp},
+		{Name: "taken-back", fn: wokenByTakeBack},
 		passed(wokenByLostRelease)[0],
 	}},
 	{ID: "WAIT-002", Kinds: both, CoreLoop: true, fn: retries, Clause: "Retry: the first attempt, then up to Attempts timed ones, Delay ± Jitter apart; −1 is for ever; early wake-ups use up no attempt; exhausted is ErrHeld"},
-	{ID: "WAIT-003", Kinds: both, CoreLoop: true, fn: wakeUpPassedOn, Clause: "a waiter that gives up at the moment of a release never swallows the wake-up", Parts: []Part{{Name: "pace", fn: ownPace}}},
+	{ID: "WAIT-003", Kinds: both, CoreLoop: true, fn: wakeUpPassedOn, Clause: "a waiter that gives up at the moment of a release never swallows the wake-up", Parts: []Part{{Name: "pace", fn: ownPace}, {Name: "other-keys", fn: othersGoOn}}},
 	{ID: "WAIT-004", Kinds: both, CoreLoop: true, fn: inLine, Clause: "FIFO among the waiters of one process", Parts: []Part{{Name: "mixed", fn: mixedInQueue}}},
 	{ID: "WAIT-005", Kinds: both, fn: noRetryAfter, Clause: "retry never applies to Unlock or Extend contention"},
 	{ID: "WAIT-006", Kinds: both, CoreLoop: true, Clause: "while waiting, a backend that is down and comes back does not leave the waiter stuck", Parts: []Part{
@@ -33,8 +34,13 @@ var waitCases = []Case{
 		{Name: "lost-reply", fn: lostReply},
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
+		{Name: "patient", Needs: []Need{needsKill, needCapability(driver.PromptLoss)}, fn: restartedMeanwhile},
 	}},
-	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded", Parts: []Part{{Name: "mixed", fn: mixedTurns}}},
+	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded", Parts: []Part{
+		{Name: "mixed", fn: mixedTurns},
+		{Name: "unlike", fn: unlikeTurns},
+		{Name: "gone", Needs: []Need{needsCrash}, fn: nextIsGone},
+	}},
 }
 
 func wokenByRelease(c *trial) {
@@ -312,6 +318,33 @@ func wakeUpPassedOn(c *trial) {
 	}
 }
 
+// othersGoOn: who gives up takes nothing from those who wait for other keys.
+func othersGoOn(c *trial) {
+	a, b := c.client(), c.client()
+	for round := range 2 {
+		given, kept := a.mustTry(c.Key(fmt.Sprint("given up ", round)), c.hold()...), a.mustTry(c.Key(fmt.Sprint("kept ", round)), c.hold()...)
+		first, second := given, kept
+		if round == 1 {
+			first, second = kept, given
+		}
+		p, q := b.goLock(first.Key(), append(c.hold(), harness.Patient())...), b.goLock(second.Key(), append(c.hold(), harness.Patient())...)
+		c.Settle()
+		if round == 1 {
+			p, q = q, p
+		}
+		p.stop(nil)
+		c.Is(p.refused(c.Limit(), "the end of its ctx"), context.Canceled, "a Lock that was given up")
+		c.Settle()
+		kept.mustUnlock()
+		released := time.Now()
+		got := q.granted(c.Limit(), "the release, after a waiter for another key had given up,")
+		late := got.at.Sub(released)
+		c.Must(late <= c.Prompt(), fmt.Sprintf("who waits for another key than one who gives up has the lock no more than %s after the release", c.Prompt()), "%s after", late)
+		got.mustUnlock()
+		given.mustUnlock()
+	}
+}
+
 // wokenTooEarly: the holder's release is on its way for so long that its time is up meanwhile.
 // Somebody else holds the key and releases it before the store has answered. Whatever was
 // to become of that release, the wake-up counts.
@@ -424,7 +457,35 @@ func inLine(c *trial) {
 func turnsEnd(c *trial) {
 	clients := []*client{c.client(), c.client()}
 	for round := range c.Rounds(6, 2) {
-		c.turns(clients[round%2], clients[1-round%2], c.Key(fmt.Sprint(round)), c.hold())
+		c.turns(clients[round%2], clients[1-round%2], c.Key(fmt.Sprint(round)), c.hold(), nil)
+	}
+}
+
+// nextIsGone: a process that has died while it waited keeps nobody waiting.
+func nextIsGone(c *trial) {
+	a, b := c.client(), c.client()
+	for round := range c.Rounds(4, 2) {
+		key := c.Key(fmt.Sprint(round))
+		h := a.mustTry(key, c.hold()...)
+		dies := c.client()
+		gone := dies.goLock(key, append(c.hold(), c.Polling())...)
+		c.Settle()
+		p := b.goLock(key, append(c.hold(), c.Polling())...)
+		c.Settle()
+		c.target.Crash(c.T, dies.tap.Inner)
+		c.Hist.Add("   (%s crashes)", dies.name)
+		c.Settle()                         // its last attempt may be on its way
+		patience := c.Caps.SessionValidity // its place may be a session's
+		for range 3 {                      // and not only at first
+			h.mustUnlock()
+			h = p.granted(c.HandOver()+c.Prompt()+patience, "the release, with a process in front that has died,")
+			patience = 0
+			p = []*client{a, b}[round%2].goLock(key, append(c.hold(), c.Polling())...)
+			c.Settle()
+		}
+		h.mustUnlock()
+		p.granted(c.HandOver()+c.Prompt(), "the release, with a process in front that has died,").mustUnlock()
+		gone.stop(nil)
 	}
 }
 
@@ -582,4 +643,64 @@ func lostReplyExpired(c *trial) {
 	if c.Virtual {
 		got.mustLive(b)
 	}
+}
+
+// restartedMeanwhile: who waits without polls finds the key free after the store has died and come back empty. The
+// attempt that it makes when it hears that its connection broke is in vain.
+func restartedMeanwhile(c *trial) {
+	a, w := c.near(), c.near()
+	h := a.mustTry(c.Key("k"), c.hold()...)
+	p := w.goLock(h.Key(), append(c.hold(), c.hinted(w))...)
+	c.Settle()
+	restart := c.dies()
+	c.Sleep(c.Unit())
+	waits := !harness.IsClosed(p.done)
+	restart()
+	c.Must(waits, "a waiter waits through the outage", "Lock returned: %v", p.outcome())
+	p.granted(c.recovery(), "the store came back").mustUnlock()
+}
+
+// wokenByTakeBack: somebody waits for a key that was granted to an attempt which had given up. When that is taken
+// back, the waiter is woken.
+func wokenByTakeBack(c *trial) {
+	a, b := c.client(), c.client()
+	for _, waiter := range []*client{a, b} {
+		waits := c.Polling()
+		if c.announced(waiter) {
+			waits = harness.Patient()
+		}
+		key := c.Key(waiter.name)
+		carried := make(chan struct{})
+		a.tap.Next(harness.OpAcquire, harness.LoseAfter(carried, nil))
+		ctx, cancel := context.WithCancel(c.Ctx)
+		var err error
+		tried := c.Spawn(func() { _, err = a.tryCtx(ctx, key, c.hold()...) })
+		c.Await(carried, c.Limit(), "the attempt of a TryLock of a free key comes to the store")
+		p := waiter.goLock(key, append(c.hold(), waits)...)
+		c.Settle()
+		cancel()
+		c.Await(tried, c.Limit(), "TryLock returns when its ctx ends")
+		c.Is(err, context.Canceled, "a TryLock whose ctx ends before the reply comes")
+		within := c.HandOver() + c.Unit()
+		select {
+		case <-p.done:
+		case <-c.Ctx.Done():
+		case <-time.After(within):
+			if g, err := c.raw().acquire(key, c.Owner(), c.Unit()); err != nil {
+				c.Claim("CTX-004").Fatal("an attempt that gave up before the reply came is taken back", "the key is not free: %v", err)
+			} else {
+				_ = g.release()
+			}
+			c.Fatal("a waiter is woken when who held the key without knowing it was taken back", "the key is free, and it waits %s later", within)
+		}
+		p.granted(within, "who held the key without knowing it was taken back").mustUnlock()
+	}
+}
+
+// hinted is how w waits where the store's own hints are to wake it: without a poll, unless it has none of its own.
+func (c *trial) hinted(w *client) locker.Option {
+	if _, ok := driver.As[driver.Notifier](w.tap.Inner); !ok || w.waits() {
+		return c.Polling()
+	}
+	return harness.Patient()
 }

@@ -41,9 +41,21 @@ func (l *core) newLease(key string, ttl time.Duration, drift float64) *Lease {
 // ask is the signature of Acquire, of Wait and of Queue.
 type ask = func(context.Context, driver.Request) (driver.Grant, error)
 
-// ask asks the backend once, and makes a.lease a hold if it was granted. After an error whose
+// ask asks the backend, and makes a.lease a hold if it was granted. After an error whose
 // outcome is unknown the attempt must be repeated, or taken back with giveBack.
 func (a *attempt) ask(ctx context.Context, how ask) error {
+	err := a.askOnce(ctx, how)
+	if a.unknown && errors.Is(err, driver.ErrLost) {
+		// What an earlier request was granted has been ended, by a Break for one, and this owner gets
+		// nothing any more. So nothing is unknown, and another owner goes on: with this one the attempt would be
+		// refused for as long as the store remembers, and all who wait behind it, although the key is free.
+		a.lease, a.unknown = a.lease.l.newLease(a.lease.key, a.ttl, a.drift), false
+		err = a.askOnce(ctx, how)
+	}
+	return err
+}
+
+func (a *attempt) askOnce(ctx context.Context, how ask) error {
 	if a.unknown {
 		// What the earlier request was granted may have ended since, or be about to be reported
 		// as ended: that says nothing of what this one is granted.
@@ -86,14 +98,17 @@ func (a *attempt) granted(g driver.Grant, sent time.Duration) error {
 	if !g.From.IsZero() {
 		sent = g.From.Sub(l.epoch)
 	}
+	s.token = g.Token
+	late := s.sessionErr() // the backend alone knows whether the answer to a session came too late
 	s.mu.Lock()
 	deadline := l.localDeadline(sent, g.TTL, a.drift)
-	s.token = g.Token
 	var older *Lease
 	switch {
 	case s.phase == over: // the backend announced its loss already, or Close came between
 	case !s.session && l.now() >= deadline:
 		s.endLocked(ReasonExpired, nil)
+	case late != nil:
+		s.lostLocked(late)
 	default:
 		var in bool
 		switch older, in = l.live.add(s); {
@@ -133,11 +148,11 @@ func (a *attempt) tooLateLocked(took time.Duration) error {
 	}
 	// Another owner: the release of this one is on its way.
 	a.lease = s.l.newLease(s.key, a.ttl, a.drift)
-	return &tooLate{took, s.reason == ReasonExpired}
+	return &tooLate{took, s.reason == ReasonExpired || s.reason == ReasonUnreachable}
 }
 
 // tooLate is the ErrLost of a hold that was granted, but had ended when the answer came. Where
-// the answer took longer than the ttl, a Lock with patience tries again. Where the hold was
+// the answer took longer than the ttl, or than a session's validity, a Lock with patience tries again. Where the hold was
 // taken away in between, it does not: others may have seen it, and a Lock that went on would
 // have held the key twice (CONC-001).
 type tooLate struct {

@@ -44,7 +44,8 @@ func (l *core) abandon(h driver.Holder, left time.Duration) {
 		return
 	}
 	c := cleanup{h, l.now() + max(left, releaseTimeout)}
-	if l.cleanups.first.Add(1) > maxFirst {
+	// Once Close has begun there is no later, and the calls that are still under way bound the number.
+	if l.cleanups.first.Add(1) > maxFirst && l.closing.Err() == nil {
 		l.cleanups.first.Add(-1)
 		l.cleanUpLater(c)
 		l.background.leave()
@@ -97,35 +98,45 @@ func (l *core) cleanUpLater(c cleanup) {
 	q.list = append(q.list, c)
 }
 
-// repeatCleanups ends when nothing is left to do, or with Close, which has no time
-// for a backend that is down.
+// repeatCleanups ends when nothing is left to do. When Close begins each clean-up is tried once
+// more, at once: Close waits for that. It has no time for a backend that is down.
 func (l *core) repeatCleanups() {
 	defer l.background.leave()
 	q := &l.cleanups
 	pause := time.NewTimer(pauseBetween())
 	defer pause.Stop()
 	for {
+		last := false
 		select {
 		case <-pause.C:
 		case <-l.closing.Done():
-			return
+			last = true
 		}
 		q.mu.Lock()
 		todo := len(q.list)
-		q.running = todo > 0
 		q.mu.Unlock()
-		if todo == 0 {
-			return
-		}
-		for failed := 0; todo > 0 && failed < maxFailures && l.closing.Err() == nil; todo-- {
+		failed := 0
+		for ; todo > 0 && failed < maxFailures && (last || l.closing.Err() == nil); todo-- {
 			q.mu.Lock()
 			c := q.list[0]
 			q.list = q.list[1:]
 			q.mu.Unlock()
-			if !l.cleanUp(c) {
-				failed++
+			if l.cleanUp(c) {
+				continue
+			}
+			if failed++; !last {
 				l.cleanUpLater(c)
 			}
+		}
+		q.mu.Lock()
+		if last && failed == maxFailures {
+			q.list = nil
+		}
+		q.running = len(q.list) > 0 // what comes from now on finds that nobody is at it
+		more := q.running
+		q.mu.Unlock()
+		if !more {
+			return
 		}
 		pause.Reset(pauseBetween())
 	}

@@ -176,6 +176,73 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	})
 }
 
+// CLO-003, CLO-004, CTX-004: Close drops no clean-up untried, however many there are at once.
+func TestCloseMakesTheCleanUps(t *testing.T) {
+	const many = 40
+	tryAll := func(ctx context.Context, l *locker.Locker) (wait func()) {
+		var wg sync.WaitGroup
+		for i := range many {
+			wg.Go(func() { _, _ = l.TryLock(ctx, fmt.Sprint(i)) })
+		}
+		synctest.Wait()
+		return wg.Wait
+	}
+	t.Run("of what is granted while it goes on", func(t *testing.T) {
+		f := &fake{hook: slow(time.Second)}
+		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+			wait := tryAll(bg, l)
+			if err := l.Close(bg); err != nil {
+				t.Error(err)
+			}
+			wait()
+			f.nothingHeld(t)
+		})
+	})
+	t.Run("of what was given up just before", func(t *testing.T) {
+		f := &fake{hook: func(ctx context.Context, op, _ string, do func() error) error {
+			err := do()
+			if op == "acquire" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(time.Millisecond)
+			return err
+		}}
+		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+			ctx, cancel := context.WithCancel(bg)
+			wait := tryAll(ctx, l)
+			cancel()
+			wait()
+			time.Sleep(10 * time.Millisecond) // the first ones are done, the others wait for their turn
+			if n := f.count("release"); n == 0 || n == many {
+				t.Errorf("%d releases before Close", n)
+			}
+			if err := l.Close(bg); err != nil {
+				t.Error(err)
+			}
+			f.nothingHeld(t)
+		})
+	})
+	t.Run("a few of many, of a backend that is down", func(t *testing.T) {
+		f := &fake{hook: func(ctx context.Context, op, key string, do func() error) error {
+			if op == "release" {
+				return unavailable(ctx, op, key, do)
+			}
+			return lostReply(ctx, op, key, do)
+		}}
+		bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+			tryAll(bg, l)()
+			before, began := f.count("release"), time.Now()
+			if err := l.Close(bg); err != nil {
+				t.Error(err)
+			}
+			if n := f.count("release") - before; n == 0 || n > 8 || time.Since(began) != 0 {
+				t.Errorf("%d attempts in %s", n, time.Since(began))
+			}
+		})
+	})
+}
+
 // Everything at once, on real time, for the race detector: every hold has exactly one end,
 // nothing is left, and each call's error is one of those that it may have.
 func TestCloseRaces(t *testing.T) {

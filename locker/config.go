@@ -18,8 +18,8 @@ import (
 //
 // A Config prints, marshals and logs as JSON without secrets.
 type Config struct {
-	// Type names the backend: "memory" (also "inMemory"), "redis", or what another
-	// package registered. Import the backend's package for its registration.
+	// Type names the backend: "memory" (also "inMemory"), "redis", "postgres" (also "postgresql",
+	// "pgx"), or what another package registered. Import the backend's package for its registration.
 	Type string `json:"type"`
 
 	//lockgen:default DefaultNamespace

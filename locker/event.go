@@ -15,6 +15,10 @@ import (
 // Each hold has one EventAcquired and, later, one EventReleased or EventLost. Each EventWaiting
 // is followed by one EventAcquired with Queued set, or by one EventGaveUp. Observe may be called
 // by several goroutines at the same time. It must not call Close, which waits for it.
+//
+// Observe must not panic. In a goroutine of the Locker a panic ends the program; in a call it goes
+// through that call: a Lock that panics so has its hold already, which nobody can unlock then, so that
+// it lasts until its ttl or Close.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -57,7 +61,8 @@ const (
 	// EventOutage says that the backend does not answer the waiters of Key, or refuses; Err is
 	// what it said. They go on waiting. There is one for each outage, however many wait.
 	EventOutage
-	// EventRecovered says that the outage is over.
+	// EventRecovered says that the outage is over, or, if Err is not nil, that nobody waits for Key any
+	// more: whether it is over is not known then, and Err is the EventOutage's, or a later one.
 	EventRecovered
 )
 
@@ -140,7 +145,7 @@ var messages = [...][2]string{
 	EventReleased:  {"lock released", "lock release failed"},
 	EventLost:      {"", "lock lost"},
 	EventOutage:    {"", "lock waiting through an outage"},
-	EventRecovered: {"lock outage over"},
+	EventRecovered: {"lock outage over", "lock outage not waited for any more"},
 }
 
 func (e *Event) message() string {
@@ -177,6 +182,14 @@ func (l *core) tellOutage(key string, begins bool, err error) {
 		l.emitLater(Event{Kind: EventOutage, Key: key, Err: l.fail("lock", key, CodeUnavailable, err)})
 	} else {
 		l.emitLater(Event{Kind: EventRecovered, Key: key})
+	}
+}
+
+// tellUnwatched emits the EventRecovered of an outage whose last waiter has left. Without one, whoever
+// counts outages would count this one for ever.
+func (l *core) tellUnwatched(key string, err error) {
+	if l.observed() {
+		l.emitLater(Event{Kind: EventRecovered, Key: key, Err: l.fail("lock", key, CodeUnavailable, err)})
 	}
 }
 

@@ -584,7 +584,7 @@ func TestRepeatedUnlockDoesNotPass(t *testing.T) {
 	})
 }
 
-// mute is a Passer that hints at nothing.
+// mute is a Handoff that hints at nothing.
 type mute struct{ *fake }
 
 func (m mute) HandOff(ctx context.Context, h driver.Holder, _ driver.Request) (driver.Handed, error) {
@@ -610,4 +610,72 @@ func TestYieldWithoutHints(t *testing.T) {
 		}
 		f.nothingHeld(t)
 	})
+}
+
+// WAIT-001: a hint that comes in the pause after a grant that was too late counts when the pause ends,
+// also if a hold was passed meanwhile.
+func TestHintInThePause(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{caps: driver.Capabilities{Has: driver.NewSet(driver.PromptLoss)}}}}
+	cfg := leases
+	cfg.Retry.Delay = 10 * time.Second
+	bubbleOf(t, p, cfg, func(t *testing.T, l *locker.Locker) {
+		release := p.take("k", 0)
+		waiters := line(l, bg, 2)
+		p.set(only("acquire", func(_ context.Context, _, _ string, do func() error) error {
+			p.set(nil)
+			err := do()
+			time.Sleep(2 * time.Minute) // longer than its ttl
+			return err
+		}))
+		release()
+		time.Sleep(2*time.Minute + time.Second)
+		_ = mustLock(t, l, "k").Unlock(bg)
+		first := (<-waiters[0]).lease(t)
+		began := time.Now()
+		if err := p.Break(bg, "k", first.Token()); err != nil {
+			t.Fatal(err)
+		}
+		_ = (<-waiters[1]).lease(t).Unlock(bg)
+		if took := time.Since(began); took != 9*time.Second {
+			t.Errorf("the next one waited %s", took)
+		}
+	})
+}
+
+// A Lock with patience asks again if what was passed to it was over when it could take it.
+func TestPassedTooLate(t *testing.T) {
+	for name, retry := range map[string]locker.Retry{
+		"for ever":     leases.Retry,
+		"with an end":  {Attempts: 2, Delay: time.Hour, Jitter: locker.NoJitter},
+		"no more left": {Attempts: 1, Delay: time.Second, Jitter: locker.NoJitter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &passing{notifying: notifying{&fake{}}}
+			bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+				s := mustLock(t, l, "k")
+				w := line(l, bg, 1, locker.WithRetry(retry))
+				p.set(only("hand off", func(_ context.Context, _, _ string, do func() error) error {
+					p.set(nil)
+					err := do()
+					time.Sleep(2 * time.Minute) // longer than its ttl
+					return err
+				}))
+				if err := s.Unlock(bg); err != nil {
+					t.Error(err)
+				}
+				got := <-w[0]
+				if retry.Delay == time.Second {
+					wantError(t, got.err, locker.CodeLost, locker.ErrLost)
+					return
+				}
+				if next := got.lease(t); next.Err() != nil {
+					t.Error(next.Err())
+				} else if err := next.Unlock(bg); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				p.nothingHeld(t)
+			})
+		})
+	}
 }

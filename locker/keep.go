@@ -110,16 +110,19 @@ func (l *core) lookAtKept() {
 		if !l.background.enter() {
 			continue // Close has ended the hold
 		}
-		go func() {
-			defer l.background.leave()
-			k.lease.look(k)
-		}()
+		go k.lease.look(k)
 	}
 	q.setTimerLocked(l)
 }
 
-// look does what is due for a kept lease.
+// look does what is due for a kept lease. It gives back the place in the background that was taken for it.
 func (s *Lease) look(k *kept) {
+	inside := true
+	defer func() {
+		if inside {
+			s.l.background.leave()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.checkDeadlineLocked()
@@ -134,12 +137,13 @@ func (s *Lease) look(k *kept) {
 	case now < s.deadline-k.ttl/3*2: // an Extend came between
 		s.l.keeper.plan(k, s.dueLocked(k))
 	default:
-		s.keepLocked(k)
+		s.keepLocked(k, &inside)
 	}
 }
 
-// keepLocked extends a kept lease whose holder makes progress.
-func (s *Lease) keepLocked(k *kept) {
+// keepLocked extends a kept lease whose holder makes progress. inside is whether this goroutine has a
+// place in the background.
+func (s *Lease) keepLocked(k *kept, inside *bool) {
 	const asks = 12 // of a ttl: how often a holder without progress is asked again
 	l, stalled := s.l, s.deadline-k.ttl/3
 	k.busy = true
@@ -149,10 +153,10 @@ func (s *Lease) keepLocked(k *kept) {
 		if stalled > l.now() {
 			l.keeper.plan(k, k.orCap(stalled))
 		}
-		s.mu.Unlock()
-		moves := (*k.progress)()
-		s.mu.Lock()
-		k.asking, k.stalls = false, !moves
+		moves := s.askLocked(k, inside)
+		if k.asking, k.stalls = false, !moves; !*inside {
+			return // Close has ended the hold
+		}
 		s.checkDeadlineLocked()
 		switch now := l.now(); {
 		case s.phase != holding || k.ended:
@@ -183,6 +187,20 @@ func (s *Lease) keepLocked(k *kept) {
 		next = k.orCap(l.now() + max((s.deadline-l.now())/4, k.ttl/64, time.Millisecond))
 	}
 	l.keeper.plan(k, next)
+}
+
+// askLocked asks the program for progress. That may take for ever: it has no place in the background
+// meanwhile, or Close would wait for it in vain. A panic, or a Goexit, leaves mu as it was found: it is the
+// program's own, and must not become that of an unlocked mutex.
+func (s *Lease) askLocked(k *kept, inside *bool) bool {
+	s.mu.Unlock()
+	*inside = false
+	s.l.background.leave()
+	defer func() {
+		*inside = s.l.background.enter()
+		s.mu.Lock()
+	}()
+	return (*k.progress)()
 }
 
 // keptHeap is a container/heap, the earliest first.

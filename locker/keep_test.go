@@ -178,6 +178,38 @@ func TestProgressBlocks(t *testing.T) {
 	})
 }
 
+// CLO-004: Close does not wait for a progress that never returns.
+func TestProgressBlocksAtClose(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		hang := make(chan struct{})
+		s := mustLock(t, l, "k", locker.WithTTL(3*time.Second), locker.WithKeepAlive(0), locker.WithProgress(func() bool { <-hang; return true }))
+		<-s.Done()
+		_ = s.Unlock(bg)
+		began := time.Now()
+		if err := l.Close(bg); err != nil || time.Since(began) != 0 {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		close(hang)
+	})
+}
+
+// KEEP-003: a progress that ends its goroutine is none, and harms nothing else.
+func TestProgressExits(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k", locker.WithTTL(3*time.Second), locker.WithKeepAlive(0), locker.WithProgress(func() bool { runtime.Goexit(); return true }))
+		<-s.Done()
+		if r := reasonOf(s.Err()); r != locker.ReasonStalled {
+			t.Error(s.Err())
+		}
+		_ = s.Unlock(bg)
+		if err := l.Close(bg); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestKeepAliveArguments(t *testing.T) {
 	f := &fake{}
 	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
@@ -330,6 +362,43 @@ func TestLockAllWaits(t *testing.T) {
 	})
 }
 
+// KEEP-002, KEEP-003: the cap counts from when all are had, and only then is anybody asked for progress.
+func TestLockAllWaitsKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		opt  locker.Option
+		want locker.Reason
+		at   time.Duration
+	}{
+		"cap":      {locker.WithKeepAlive(5 * time.Second), locker.ReasonCapped, 5 * time.Second},
+		"progress": {locker.WithKeepAlive(0), locker.ReasonStalled, 1970 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{}
+			bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+				f.take("b", 10*time.Second)
+				var had atomic.Bool
+				progress := func() bool {
+					if !had.Load() {
+						t.Error("asked while it waits")
+					}
+					return name == "cap"
+				}
+				all, err := l.LockAll(bg, []string{"a", "b"}, locker.WithTTL(3*time.Second), c.opt, locker.WithProgress(progress))
+				if err != nil {
+					t.Fatal(err)
+				}
+				had.Store(true)
+				began := time.Now()
+				<-all.Done()
+				if took := time.Since(began); took != c.at || reasonOf(all.Err()) != c.want {
+					t.Errorf("after %s: %v", took, all.Err())
+				}
+				_ = all.Unlock(bg)
+			})
+		})
+	}
+}
+
 // MULTI-003: the first loss ends all, and what remains is not freed under the holder.
 func TestLockAllLoss(t *testing.T) {
 	f := &fake{caps: driver.Capabilities{Has: driver.NewSet(driver.PromptLoss)}}
@@ -417,5 +486,23 @@ func TestFamily(t *testing.T) {
 		wantError(t, err, locker.CodeInvalidKey, locker.ErrInvalidKey)
 		var zero locker.Family[int]
 		wantError(t, zero.Do(bg, l, 1, nil), locker.CodeInvalidArgument, locker.ErrInvalidArgument)
+	})
+}
+
+// A LockAll that fails takes its own time once, not once for each key that it had.
+func TestLockAllGivesUpInTime(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		f.take("z", 0)
+		ctx, cancel := context.WithTimeout(bg, time.Second)
+		defer cancel()
+		f.set(only("release", hung))
+		began := time.Now()
+		_, err := l.LockAll(ctx, []string{"a", "b", "c", "d", "z"}, locker.WithTTL(time.Minute))
+		wantError(t, err, locker.CodeHeld, locker.ErrHeld, context.DeadlineExceeded)
+		if took := time.Since(began); took > 7*time.Second {
+			t.Errorf("it took %s, for a ctx of 1 s and 5 s to give back what it had", took)
+		}
+		f.set(nil)
 	})
 }

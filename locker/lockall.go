@@ -27,7 +27,8 @@ type Leases struct {
 // LockAll takes the locks on all keys, or none (MULTI-001). It sorts them and drops duplicates,
 // so that two callers whose keys overlap cannot wait for each other (MULTI-002); callers that
 // take several keys by several calls of Lock can. While it waits for one key it keeps the leases
-// that it has already, and in the end it makes all of them end at one time. ctx bounds the whole
+// that it has already, and in the end it makes all of them end at one time; the cap of WithKeepAlive
+// counts, and WithProgress is asked, from then on. ctx bounds the whole
 // wait, and Retry the wait for each key. A backend that is a driver.Together gets them in one round
 // trip, if all are free and no Lock of this Locker waits for one of them.
 //
@@ -63,23 +64,38 @@ func (l *Locker) LockAll(ctx context.Context, keys []string, opts ...Option) (*L
 	all := &Leases{l: l.core, ttl: set.ttl, kept: set.keep, done: make(chan struct{})}
 	done, err := all.together(ctx, whole, &set)
 	if !done && err == nil {
-		err = all.oneByOne(ctx, l, keys, opts)
+		err = all.oneByOne(ctx, l, keys, opts, &set)
 	}
 	if err == nil {
 		err = all.complete()
 	}
 	if err != nil {
-		_ = all.Unlock(ctx)
+		unlockTogether(ctx, all.holds)
 		return nil, err
 	}
 	return all, nil
 }
 
+// unlockTogether gives back what was taken before a LockAll failed. Side by side: one after the other, each
+// would take its own time where the store hangs, long after the end of ctx.
+func unlockTogether(ctx context.Context, holds []*Lease) {
+	var wg sync.WaitGroup
+	for _, s := range holds {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			_ = s.Unlock(ctx) // what fails is repeated in the background
+		}()
+	}
+	wg.Wait()
+}
+
 // oneByOne takes the locks in the order of keys, and makes them end at one time.
-func (a *Leases) oneByOne(ctx context.Context, l *Locker, keys []string, opts []Option) error {
-	if !a.kept && a.ttl > 0 {
-		// The first ones must not run out while the others are waited for.
-		opts = append(slices.Clip(opts), WithKeepAlive(0))
+func (a *Leases) oneByOne(ctx context.Context, l *Locker, keys []string, opts []Option, set *settings) error {
+	if a.ttl > 0 {
+		// The first ones must not run out while the others are waited for: neither at a cap, nor
+		// because a holder that has nothing to do yet makes no progress.
+		opts = append(slices.Clip(opts), WithKeepAlive(0), WithProgress(nil))
 	}
 	// A loss while others are waited for ends the wait.
 	waiting, cancel := context.WithCancelCause(ctx)
@@ -98,7 +114,7 @@ func (a *Leases) oneByOne(ctx context.Context, l *Locker, keys []string, opts []
 			return err
 		}
 	}
-	return a.level(ctx)
+	return a.level(ctx, set)
 }
 
 // complete says that a loss from now on ends the others; one that came before is the error.
@@ -109,8 +125,9 @@ func (a *Leases) complete() error {
 	return a.err
 }
 
-// level makes all leases end at one time, and ends the keeping that was for the wait only.
-func (a *Leases) level(ctx context.Context) error {
+// level makes all leases end at one time, and puts what set says in place of the keeping that was
+// for the wait only.
+func (a *Leases) level(ctx context.Context, set *settings) error {
 	if a.ttl == 0 {
 		return nil
 	}
@@ -119,10 +136,18 @@ func (a *Leases) level(ctx context.Context) error {
 			s.unkeep()
 		}
 	}
-	if len(a.holds) == 1 {
-		return nil
+	if len(a.holds) > 1 {
+		if err := a.Extend(ctx, a.ttl); err != nil {
+			return err
+		}
 	}
-	return a.Extend(ctx, a.ttl)
+	if a.kept {
+		for _, s := range a.holds {
+			s.unkeep()
+			s.prepare(set)
+		}
+	}
+	return nil
 }
 
 // unkeep has the lease end by itself from now on.

@@ -225,7 +225,7 @@ func WithKeepAlive(max time.Duration) Option {
 // the lease is not extended, and progress is called again from time to time until a third of the
 // ttl remains. Then the lease's ctx ends, with ReasonStalled; the key stays taken until the lease
 // expires or is unlocked (KEEP-003). progress is called by a goroutine of its own; while it blocks, its own
-// lease is not extended. WithProgress does nothing without WithKeepAlive.
+// lease is not extended. Close does not wait for it. WithProgress does nothing without WithKeepAlive.
 func WithProgress(progress func() bool) Option {
 	o := Option{set: setProgress}
 	if progress != nil {

@@ -185,10 +185,25 @@ func TestOvertakenByAnEarlierAnswer(t *testing.T) {
 // clocked is a fake whose sessions end by a clock that nobody rings.
 type clocked struct {
 	*fake
-	cause error
+	cause  error
+	grants func(*clocked, driver.Request) // what comes with a grant
 }
 
-func (c *clocked) SessionErr(driver.Holder) error { return c.cause }
+func (c *clocked) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	g, err := c.fake.Acquire(ctx, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && c.grants != nil {
+		c.grants(c, r)
+	}
+	return g, err
+}
+
+func (c *clocked) SessionErr(driver.Holder) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
 
 // LOSS-001: Err asks the backend's clock, for its timer may not have run yet.
 func TestSessionClock(t *testing.T) {
@@ -210,6 +225,40 @@ func TestSessionClock(t *testing.T) {
 	}
 	if !isDone(s) {
 		t.Error("Done is open")
+	}
+}
+
+// TOK-004: a session whose grant was answered when it could not be considered held any more is no
+// hold, whether the backend's timer has run by then or not: it is given back, and a Lock tries again.
+func TestSessionComesTooLate(t *testing.T) {
+	late := fmt.Errorf("%w: no renewal was confirmed", driver.ErrUnavailable)
+	for name, answer := range map[string]func(*clocked, driver.Request){
+		"its clock says so":    func(c *clocked, _ driver.Request) { c.cause = late },
+		"its timer has rung":   func(_ *clocked, r driver.Request) { r.Hold.Lost(late) },
+		"both, and in a hurry": func(c *clocked, r driver.Request) { c.cause = late; r.Hold.Lost(late) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &clocked{fake: &fake{}, grants: answer}
+			bubbleOf(t, c, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+				s, err := l.TryLock(bg, "k")
+				wantError(t, err, locker.CodeLost, locker.ErrLost)
+				if s != nil {
+					t.Error("a lease beside an error")
+				}
+				synctest.Wait()
+				c.nothingHeld(t)
+				time.AfterFunc(time.Minute, func() {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.grants, c.cause = nil, nil
+				})
+				ctx, cancel := context.WithTimeout(bg, time.Hour)
+				defer cancel()
+				if s, err = l.Lock(ctx, "k"); err != nil || s.Err() != nil {
+					t.Errorf("a Lock has patience: %v, %v", err, s.Err())
+				}
+			})
+		})
 	}
 }
 
@@ -299,4 +348,34 @@ func TestOutageEvents(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+}
+
+// An outage is told to be over also where all who waited have left: nobody would find its end.
+func TestOutageNobodyWaitsFor(t *testing.T) {
+	for name, b := range map[string]func(*fake) driver.Backend{
+		"by timer": func(f *fake) driver.Backend { return f },
+		"natively": func(f *fake) driver.Backend { return waiting{f} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{hook: unavailable}
+			rec := &recorder{}
+			bubbleOf(t, b(f), locker.Config{Observer: rec}, func(t *testing.T, l *locker.Locker) {
+				ctx, cancel := context.WithTimeout(bg, time.Minute)
+				defer cancel()
+				_, err := l.Lock(ctx, "k")
+				wantError(t, err, locker.CodeUnavailable, context.DeadlineExceeded)
+				synctest.Wait()
+				var outages []string
+				for _, e := range rec.events {
+					if e.Kind == locker.EventOutage || e.Kind == locker.EventRecovered {
+						outages = append(outages, e.Kind.String())
+						wantError(t, e.Err, locker.CodeUnavailable)
+					}
+				}
+				if got := fmt.Sprint(outages); got != "[Outage Recovered]" {
+					t.Errorf("got %s", got)
+				}
+			})
+		})
+	}
 }

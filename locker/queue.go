@@ -87,12 +87,19 @@ func (qs *queues) acquire(ctx context.Context, a attempt, r Retry) (attempt, err
 		}
 	}
 	a.waits(ctx, err)
-	q, w := qs.join(ctx, a, r, err)
-	if w == nil {
-		return a, driver.ErrClosed
+	for {
+		q, w := qs.join(ctx, a, r, err)
+		if w == nil {
+			return a, driver.ErrClosed
+		}
+		r.Attempts, err = qs.await(q, w)
+		a = w.attempt
+		// serve goes on by itself after a grant that was too late. What was handed off has no serve
+		// behind it, and w has left its queue.
+		if !isTooLate(err) || r.Attempts == 0 || ctx.Err() != nil || qs.l.closing.Err() != nil {
+			return a, qs.l.unlessClosing(ctx, err)
+		}
 	}
-	err = qs.await(q, w)
-	return w.attempt, qs.l.unlessClosing(ctx, err)
 }
 
 func (qs *queues) busy(key string) bool {
@@ -148,8 +155,9 @@ func (q *queue) countLocked(w *waiter, unknown bool) {
 	w.counts = unknown
 }
 
-// await is the waiting of w: until it has a hold, or its patience or ctx ends.
-func (qs *queues) await(q *queue, w *waiter) error {
+// await is the waiting of w: until it has a hold, or its patience or ctx ends. It returns how many
+// timed attempts are left.
+func (qs *queues) await(q *queue, w *waiter) (int, error) {
 	var timer *time.Timer
 	var ticks <-chan time.Time // the timed attempts, where they have an end
 	left := w.retry.Attempts
@@ -161,7 +169,7 @@ func (qs *queues) await(q *queue, w *waiter) error {
 	for {
 		select {
 		case err := <-w.done:
-			return qs.outcome(q, w, err)
+			return left, qs.outcome(q, w, err)
 		case <-ticks:
 			if left--; qs.tick(q, w, left == 0) {
 				if left > 0 {
@@ -172,7 +180,7 @@ func (qs *queues) await(q *queue, w *waiter) error {
 		case <-w.ctx.Done():
 		case <-qs.l.closing.Done():
 		}
-		return qs.leave(q, w)
+		return left, qs.leave(q, w)
 	}
 }
 
@@ -215,10 +223,18 @@ func (qs *queues) removeLocked(q *queue, w *waiter) {
 		}
 	case i > 0:
 		q.waiters = slices.Delete(q.waiters, i, i+1)
+		if w.counts && w.state != settled {
+			// Its attempts came before the first one's, whose timer may be off. Its clean-up gives a
+			// hint too, but only once the store answers that.
+			poke(q.wake)
+		}
 	}
 	q.countLocked(w, false)
 	if len(q.waiters) == 0 && qs.m[q.key] == q {
 		delete(qs.m, q.key)
+		if q.down {
+			qs.l.tellUnwatched(q.key, q.last)
+		}
 		if q.stop != nil {
 			q.stop()
 		}
@@ -227,14 +243,15 @@ func (qs *queues) removeLocked(q *queue, w *waiter) {
 }
 
 // tick is one of w's timed attempts, final for the last one. It reports false if w makes no
-// attempt any more: it is not the first, and its patience has ended.
+// attempt any more: it is not the one that serve would make one for, and its patience has ended.
 func (qs *queues) tick(q *queue, w *waiter, final bool) bool {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
-	if w.state == queueing && q.waiters[0] != w && !w.counts {
+	w.final = final // also where it leaves now: it may become the first, and have an attempt in flight, before it does
+	// As in claim: a doubt comes before the first one.
+	if w.state == queueing && !w.counts && (q.waiters[0] != w || q.unknown > 0) {
 		return !final
 	}
-	w.final = final
 	poke(q.wake)
 	return true
 }
@@ -284,6 +301,9 @@ func (qs *queues) claim(q *queue, woken bool) (w *waiter, more bool) {
 		until = max(until, q.quiet)
 	}
 	if now < until {
+		if woken {
+			q.quiet = 0 // the hint will not come again: the timer has to mean something after the pause
+		}
 		q.armLocked(now, until)
 		return nil, true
 	}

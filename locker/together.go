@@ -82,9 +82,7 @@ func (l *core) askTogether(ctx context.Context, keys []string, set *settings) (h
 		}
 	}
 	if err != nil {
-		for _, s := range holds {
-			_ = s.Unlock(ctx)
-		}
+		unlockTogether(ctx, holds)
 		return nil, at, err
 	}
 	return holds, at, nil

@@ -64,6 +64,13 @@ func (n native) acquire(ctx context.Context, a attempt, r Retry) (attempt, error
 			pause.Stop()
 		}
 	}
+	switch {
+	case !down:
+	case codeOf(last) == CodeUnavailable:
+		n.l.tellUnwatched(a.lease.key, last)
+	default: // it was answered just before
+		n.l.tellOutage(a.lease.key, false, nil)
+	}
 	return a, n.l.unlessClosing(ctx, last)
 }
 

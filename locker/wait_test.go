@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -556,5 +557,71 @@ func TestDoubtBehindTheFront(t *testing.T) {
 		}
 		_ = s.Unlock(bg)
 		_ = (<-out[1]).Unlock(bg)
+	})
+}
+
+// doubtBehindTheFront puts two in line for k: the first has met a holder, of the second's attempt the
+// outcome is unknown. From then on the store is down.
+func doubtBehindTheFront(f *fake, l *locker.Locker, first, second locker.Retry, ctx context.Context) (front, behind chan error) {
+	var n atomic.Int64
+	f.set(only("acquire", func(ctx context.Context, op, key string, do func() error) error {
+		switch n.Add(1) {
+		case 1, 3: // the first one's own attempt, and the one in front
+			return errors.Join(sleep(ctx, time.Second), driver.ErrHeld)
+		case 2:
+			_ = sleep(ctx, 3*time.Second)
+		}
+		return unavailable(ctx, op, key, do)
+	}))
+	lock := func(ctx context.Context, r locker.Retry) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := l.Lock(ctx, "k", locker.WithRetry(r))
+			done <- err
+		}()
+		synctest.Wait()
+		return done
+	}
+	front, behind = lock(bg, first), lock(ctx, second)
+	return front, behind
+}
+
+// WAIT-006: the one in front is asked for again when somebody leaves whose attempts came before its own.
+func TestDoubtLeavesTheLine(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		ctx, cancel := context.WithTimeout(bg, 90*time.Second)
+		defer cancel()
+		front, behind := doubtBehindTheFront(f, l,
+			locker.Retry{Attempts: locker.Forever, Delay: time.Minute, Jitter: locker.NoJitter},
+			locker.Retry{Attempts: 10, Delay: time.Minute, Jitter: locker.NoJitter}, ctx)
+		wantError(t, <-behind, locker.CodeUnavailable, context.DeadlineExceeded)
+		f.set(only("release", unavailable)) // its clean-up wakes nobody
+		select {
+		case err := <-front:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(2 * time.Minute):
+			t.Error("the first one waits on, for a key that is free")
+		}
+	})
+}
+
+// WAIT-002: patience ends also where the attempts are made for another one.
+func TestPatienceEndsBeforeADoubt(t *testing.T) {
+	f := &fake{}
+	bubble(t, f, locker.Config{}, func(t *testing.T, l *locker.Locker) {
+		ctx, cancel := context.WithTimeout(bg, time.Hour)
+		defer cancel()
+		began := time.Now()
+		front, behind := doubtBehindTheFront(f, l,
+			locker.Retry{Attempts: 1, Delay: 10 * time.Second, Jitter: locker.NoJitter},
+			locker.Retry{Attempts: locker.Forever, Delay: 10 * time.Minute, Jitter: locker.NoJitter}, ctx)
+		wantError(t, <-front, locker.CodeHeld, locker.ErrHeld)
+		if d := time.Since(began); d != 11*time.Second {
+			t.Errorf("it waited for %s", d)
+		}
+		wantError(t, <-behind, locker.CodeUnavailable, context.DeadlineExceeded)
 	})
 }

@@ -56,7 +56,9 @@ func Once(ctx context.Context, l *locker.Locker, name string, schedule cron.Sche
 				logger.Error(locker.ErrInvalidArgument, "the schedule never fires", "job", name)
 				return
 			}
-			all := append([]once.Option{once.AtLeast(max(2*interval, time.Minute))}, opts...)
+			// once refuses more than MaxTTL.
+			atLeast := max(2*min(interval, locker.MaxTTL/2), time.Minute, l.Capabilities().MinTTL)
+			all := append([]once.Option{once.AtLeast(atLeast)}, opts...)
 			err := once.Do(ctx, l, name, slot, func(ctx context.Context, _ *locker.Lease) error { return run(ctx) }, all...)
 			switch {
 			case errors.Is(err, once.ErrDone), errors.Is(err, once.ErrRunning):

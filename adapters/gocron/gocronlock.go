@@ -37,7 +37,7 @@ type Options struct {
 	TTL time.Duration
 	// AtLeast is for how long from the begin of a run no other may begin, however short the run
 	// was: longer than the schedulers' clocks are apart, and shorter than the interval of the jobs.
-	// With 0, a process whose clock is late runs a short job once more.
+	// With 0, a process whose clock is late runs a short job once more. At most locker.MaxTTL.
 	AtLeast time.Duration
 }
 
@@ -47,6 +47,7 @@ type Locker struct {
 	l       *locker.Locker
 	jobs    locker.Family[string]
 	atLeast time.Duration
+	wrong   error // of the options
 
 	mu   sync.Mutex
 	held map[string]*locker.Lease // by the job's name, for Task
@@ -67,8 +68,13 @@ func NewLocker(l *locker.Locker, o Options) *Locker {
 	if o.TTL == 0 {
 		o.TTL = max(DefaultTTL, l.Capabilities().MinTTL)
 	}
+	var wrong error
+	if o.AtLeast < 0 || o.AtLeast > locker.MaxTTL {
+		// The Leave at the end of a run would refuse it.
+		wrong = fmt.Errorf("gocronlock: AtLeast: %s is not between 0 and %s: %w", o.AtLeast, locker.MaxTTL, locker.ErrInvalidTTL)
+	}
 	return &Locker{
-		l: l, atLeast: o.AtLeast, held: map[string]*locker.Lease{},
+		l: l, atLeast: o.AtLeast, wrong: wrong, held: map[string]*locker.Lease{},
 		jobs: locker.NewFamily[string](o.Name, locker.WithTTL(o.TTL), locker.WithKeepAlive(0)),
 	}
 }
@@ -76,6 +82,9 @@ func NewLocker(l *locker.Locker, o Options) *Locker {
 // Lock implements gocron.Locker. It does not wait: gocron skips the run at any error, which is
 // locker.ErrHeld where another process has it. gocron.AfterLockError hears of it.
 func (k *Locker) Lock(ctx context.Context, job string) (gocron.Lock, error) {
+	if k.wrong != nil {
+		return nil, k.wrong
+	}
 	lease, err := k.jobs.TryLock(ctx, k.l, job, locker.WithLabel(job))
 	if err != nil {
 		return nil, err
@@ -107,7 +116,12 @@ func (h *lock) Unlock(ctx context.Context) error {
 		}
 		// An Unlock would let a short job run again. The lease is kept alive until it is left, or
 		// until its time is up because the store is away for longer.
-		err := h.lease.Leave(context.WithoutCancel(ctx), remaining)
+		// What remains may be less than the store can keep.
+		err := h.lease.Leave(context.WithoutCancel(ctx), max(remaining, h.k.l.Capabilities().MinTTL))
+		if err != nil && h.lease.Err() == nil && !errors.Is(err, locker.ErrUnavailable) {
+			// It would be kept until Close. One that has ended is not freed: the store may have left it.
+			return errors.Join(err, h.lease.Unlock(ctx))
+		}
 		if !errors.Is(err, locker.ErrUnavailable) {
 			return err
 		}

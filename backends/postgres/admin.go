@@ -59,7 +59,7 @@ func (b *backend) List(ctx context.Context, prefix string) iter.Seq2[driver.Info
 	return func(yield func(driver.Info, error) bool) {
 		first, end, last := []byte(prefix), behind(prefix), []byte{}
 		for {
-			rows, err := b.callAll(ctx, "lockstep_list", func(time.Duration) [][]byte { return [][]byte{last, first, end, int8s(listed)} })
+			rows, err := b.callAll(ctx, b.config.Timeout, "lockstep_list", func(time.Duration) [][]byte { return [][]byte{last, first, end, int8s(listed)} })
 			if err != nil {
 				yield(driver.Info{}, err)
 				return

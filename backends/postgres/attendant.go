@@ -29,6 +29,7 @@ type attendant struct {
 	again bool               // it shall be made anew
 	used  time.Time          // when it last had an answer
 	conn  *pgx.Conn          // of run's goroutine alone, but for the first
+	tries int                // since a connection lasted; of run's goroutine alone
 }
 
 // job is something to ask on the connection.
@@ -40,9 +41,10 @@ type job struct {
 func newAttendant(b *backend) *attendant { return &attendant{b: b} }
 
 // begin takes a connection, in one round trip: from afar, each takes its part of what is left
-// of the sessions. So nothing is prepared either.
-func (a *attendant) begin(ctx context.Context, conn *pgx.Conn) error {
-	sql := a.b.names.ask()
+// of the sessions. So nothing is prepared either. Where anew is set, a server that takes no writes is
+// refused. To open on one is allowed: who looks at what is held need not write.
+func (a *attendant) begin(ctx context.Context, conn *pgx.Conn, anew bool) error {
+	sql := askReadOnly + ";" + a.b.names.ask()
 	if a.b.listens {
 		sql = "LISTEN " + pgx.Identifier{a.b.names.channel}.Sanitize() + ";" + sql
 	}
@@ -50,11 +52,16 @@ func (a *attendant) begin(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	last := results[len(results)-1]
-	if len(last.Rows) != 1 || len(last.Rows[0]) != 1 {
-		return errReply
+	results = results[len(results)-2:]
+	for _, r := range results {
+		if len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
+			return errReply
+		}
 	}
-	if !a.b.names.current(string(last.Rows[0][0])) {
+	if anew && string(results[0].Rows[0][0]) == "t" {
+		return driver.ErrWrongPeer
+	}
+	if !a.b.names.current(string(results[1].Rows[0][0])) {
 		if err := a.b.create(ctx, conn); err != nil {
 			return err
 		}
@@ -122,6 +129,7 @@ const pollEvery = 20 * time.Millisecond
 func (a *attendant) run() {
 	defer a.b.background.Done()
 	for a.b.ctx.Err() == nil {
+		began := time.Now()
 		err := a.attend()
 		a.mu.Lock()
 		a.ready = false
@@ -134,6 +142,9 @@ func (a *attendant) run() {
 		closeSoon(a.conn)
 		if wrongPeer(err) && a.b.ours {
 			a.b.pool.Reset()
+		}
+		if time.Since(began) >= lasting {
+			a.tries = 0
 		}
 		a.connect()
 	}
@@ -149,30 +160,41 @@ func closeSoon(conn *pgx.Conn) {
 	}
 }
 
+// lasting is how long a connection works at least that is made anew at once. One that is given up sooner
+// counts as one that could not be made: where each is given up at the first request, as by a server that
+// answers and takes no writes, making them would be all that this client and its server do.
+const lasting = 100 * time.Millisecond
+
 // connect makes the connection anew, for as long as it takes. Nobody knows what was announced
 // meanwhile: whoever waits is woken, the sessions are renewed, and all holds looked at.
 func (a *attendant) connect() {
 	b := a.b
-	for n := 1; b.ctx.Err() == nil; n++ {
-		ctx, cancel := context.WithTimeout(b.ctx, time.Duration(b.config.ConnectTimeout)*time.Second)
-		conn, err := b.dialOne(ctx)
-		if err == nil {
-			if err = a.begin(ctx, conn); err != nil {
-				closeSoon(conn)
+	for ; b.ctx.Err() == nil; a.tries++ {
+		if a.tries > 0 {
+			timer := time.NewTimer(min(time.Duration(a.tries)*10*time.Millisecond, 200*time.Millisecond))
+			select {
+			case <-timer.C:
+			case <-b.ctx.Done():
+				timer.Stop()
+				return
 			}
 		}
+		// One time for all hosts together would be used up by the first that is silent, each time anew.
+		conn, err := b.dialOne(b.ctx)
+		if err != nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(b.ctx, b.dial.ConnectTimeout)
+		err = a.begin(ctx, conn, true)
 		cancel()
-		if err == nil {
-			b.sessions.Check()
-			b.watched.missed()
-			return
+		if err != nil {
+			closeSoon(conn)
+			continue
 		}
-		timer := time.NewTimer(min(time.Duration(n)*10*time.Millisecond, 200*time.Millisecond))
-		select {
-		case <-timer.C:
-		case <-b.ctx.Done():
-			timer.Stop()
-		}
+		a.tries++ // unless it lasts
+		b.sessions.Check()
+		b.watched.missed()
+		return
 	}
 }
 
@@ -256,6 +278,9 @@ func (a *attendant) listen(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	if a.b.watched.due() { // read with the answer to something else, or not answered
+		return nil
+	}
 	for {
 		err := a.conn.PgConn().WaitForNotification(ctx)
 		switch {
@@ -270,13 +295,17 @@ func (a *attendant) listen(ctx context.Context) error {
 	}
 }
 
+// atOnce is how many sessions one statement renews, and how many holds it looks at. It has a third of the
+// validity: all of a large client's at once could never be done in time, and would be lost together.
+const atOnce = 2000
+
 // chores are what is to be asked without anybody's waiting for it.
 func (a *attendant) chores() error {
 	b := a.b
 	ctx, cancel := context.WithTimeout(b.ctx, b.config.Validity/3)
 	defer cancel()
 	asked := false
-	if due := b.watched.takeDue(); len(due) > 0 {
+	if due := b.watched.takeDue(atOnce); len(due) > 0 {
 		asked = true
 		if err := a.check(ctx, due); err != nil {
 			b.watched.putBack(due)
@@ -286,6 +315,7 @@ func (a *attendant) chores() error {
 	if keys, want := b.watched.toAsk(b.listens, time.Now()); len(keys) > 0 {
 		asked = true
 		if err := a.free(ctx, keys, want); err != nil {
+			b.watched.unmark(keys)
 			return a.fatal(err)
 		}
 	}

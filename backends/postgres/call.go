@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ type statement struct {
 	sql      string
 	prepared string   // "": as sql
 	params   []uint32 // their types
+	function string   // "": it calls none
 }
 
 // statements are all that is asked on behalf of locks.
@@ -28,7 +31,7 @@ type statement struct {
 // it must not be, an attempt costs the server half as much.
 func (n names) statements() map[string]statement {
 	call := func(function, args string, params ...uint32) statement {
-		return statement{sql: fmt.Sprintf("SELECT %s(%s)", n.function(function), args), params: params}
+		return statement{sql: fmt.Sprintf("SELECT %s(%s)", n.function(function), args), params: params, function: function}
 	}
 	acquire := call("acquire", "$1, $2, $3, $4, $5, $6, $7, $8", oidBytea, oidBytea, oidInt8, oidBool, oidBool, oidInt8, oidBytea, oidBytea)
 	// Prepared, a look before the call refuses for half of what the function costs (ADR 16). Not
@@ -37,7 +40,7 @@ func (n names) statements() map[string]statement {
 		"-1 - greatest(0, ceil(date_part('epoch', l.until - clock_timestamp()) * 1000000))::bigint ELSE 0 END FROM " + n.part("") +
 		" l WHERE l.key = $1 AND l.owner <> $2 AND l.until > clock_timestamp() AND (l.wanted OR NOT $5)), " +
 		strings.TrimPrefix(acquire.sql, "SELECT ") + ")"
-	return map[string]statement{
+	all := map[string]statement{
 		"lockstep_acquire": acquire,
 		"lockstep_acquire_all": call("acquire_all", "$1, $2, $3, $4, $5, $6, $7",
 			oidByteas, oidByteas, oidInt8, oidBool, oidInt8, oidBytea, oidByteas),
@@ -48,9 +51,7 @@ func (n names) statements() map[string]statement {
 		"lockstep_check":    call("check", "$1, $2", oidByteas, oidByteas),
 		"lockstep_free":     call("free", "$1, $2", oidByteas, oidBool),
 		"lockstep_sweep":    call("sweep", "$1, $2, $3", oidInt8, oidInt8, oidInt4),
-		// Whether transactions may write is the server's, or its standby's, word.
-		"lockstep_ping":  {sql: "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"},
-		"lockstep_break": call("break", "$1, $2, $3", oidBytea, oidInt8, oidInt8),
+		"lockstep_break":    call("break", "$1, $2, $3", oidBytea, oidInt8, oidInt8),
 		"lockstep_broken": {sql: "SELECT array_agg(EXISTS (SELECT FROM " + n.part("_undone") + " u WHERE u.owner = o.owner AND u.broken) ORDER BY o.i) " +
 			"FROM unnest($1::bytea[]) WITH ORDINALITY AS o(owner, i)", params: []uint32{oidByteas}},
 		"lockstep_inspect": {sql: "SELECT " + described + " FROM " + n.part("") + " l WHERE l.key = $1 AND l.until > clock_timestamp()", params: []uint32{oidBytea}},
@@ -62,6 +63,31 @@ func (n names) statements() map[string]statement {
 			"WHERE l.until > clock_timestamp() OR l.key = (SELECT p.key FROM page p ORDER BY p.key DESC LIMIT 1) ORDER BY l.key",
 			params: []uint32{oidBytea, oidBytea, oidBytea, oidInt8}},
 	}
+	all["lockstep_ping"] = statement{sql: n.ping(all)}
+	return all
+}
+
+// ping inserts, updates and selects what a lock does, and calls the functions, of and for no row: the
+// server refuses what is not there, what the role may not do, and to write at all, as it would to a
+// lock. To call them for one row would leave a trace, and to ask the catalogue about each is more to
+// get wrong.
+func (n names) ping(all map[string]statement) string {
+	types := map[uint32]string{oidBool: "bool", oidBytea: "bytea", oidInt8: "bigint", oidInt4: "int", oidByteas: "bytea[]"}
+	calls := []string{n.function("next") + "(NULL::bigint)", n.function("micros") + "(NULL::bigint)"}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		// A role need not be allowed to break, and one that sweeps is enough.
+		if name == "lockstep_break" || name == "lockstep_sweep" || all[name].function == "" {
+			continue
+		}
+		var args []string
+		for _, p := range all[name].params {
+			args = append(args, "NULL::"+types[p])
+		}
+		calls = append(calls, fmt.Sprintf("%s(%s)", n.function(all[name].function), strings.Join(args, ", ")))
+	}
+	return "WITH i AS (INSERT INTO " + n.part("") + " (key, owner, token, session, until, rev) SELECT '', '', 0, false, '-infinity', 0 WHERE false), " +
+		"u AS (UPDATE " + n.part("") + " SET wanted = wanted WHERE false) " +
+		"SELECT " + strings.Join(calls, ", ") + " FROM " + n.part("_undone") + " WHERE false"
 }
 
 // described is what there is to say of a hold. A token is the server's clock at the grant, unless
@@ -101,22 +127,22 @@ var errTimeout = errors.New("no answer in time")
 // call asks once, on a connection of the pool, and returns the row, or nil. params gets the time that
 // is left.
 func (b *backend) call(ctx context.Context, name string, params func(left time.Duration) [][]byte) ([][]byte, error) {
-	rows, err := b.callAll(ctx, name, params)
+	rows, err := b.callAll(ctx, b.config.Timeout, name, params)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	return rows[0], nil
 }
 
-// callAll is call for several rows.
+// callAll is call for several rows, with a timeout of its own.
 //
 // What the server rolled back because transactions met is asked again: with isolation
 // serializable as the default, that happens whenever two clients want one key.
-func (b *backend) callAll(ctx context.Context, name string, params func(left time.Duration) [][]byte) ([][][]byte, error) {
+func (b *backend) callAll(ctx context.Context, timeout time.Duration, name string, params func(left time.Duration) [][]byte) ([][][]byte, error) {
 	if b.ctx.Err() != nil {
 		return nil, driver.ErrClosed
 	}
-	deadline := time.Now().Add(b.config.Timeout)
+	deadline := time.Now().Add(timeout)
 	within, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -206,18 +232,8 @@ func (b *backend) repair(ctx context.Context) error {
 		return err
 	}
 	defer conn.Release()
-	if ok, err := b.names.installed(ctx, conn.Conn()); err != nil || ok && b.works(ctx, conn.Conn()) {
+	if ok, err := b.names.installed(ctx, conn.Conn()); err != nil || ok {
 		return err // somebody else has
 	}
 	return b.migrate(ctx, conn.Conn())
-}
-
-// works says whether the functions are there too: somebody may have dropped one.
-func (b *backend) works(ctx context.Context, conn *pgx.Conn) bool {
-	none := byteas(nil)
-	if _, err := b.exec(ctx, conn.PgConn(), "lockstep_check", [][]byte{none, none}); err != nil {
-		return false
-	}
-	_, err := b.exec(ctx, conn.PgConn(), "lockstep_acquire_all", [][]byte{none, none, micros(0), bools(false), micros(0), nil, none})
-	return err == nil
 }

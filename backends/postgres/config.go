@@ -1,7 +1,7 @@
 package postgres
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -154,7 +155,8 @@ type Config struct {
 	Pooler string `json:"pooler"`
 
 	// ConnConfig, where it is not nil, has the last word on the options of each connection,
-	// for what the fields above do not cover (a dialer, rotating credentials, a tls.Config).
+	// for what the fields above do not cover (a dialer, rotating credentials, a tls.Config). The
+	// connection that listens keeps its own OnNotification and BuildContextWatcherHandler.
 	ConnConfig func(*pgx.ConnConfig) `json:"-"`
 }
 
@@ -261,7 +263,6 @@ func (c Config) poolConfig(hosts []string) (*pgxpool.Config, error) {
 	set("sslrootcert", c.SSLRootCert)
 	set("sslcert", c.SSLCert)
 	set("sslkey", c.SSLKey)
-	set("sslpassword", c.SSLPassword.Reveal())
 	set("target_session_attrs", c.TargetSessionAttrs)
 	set("application_name", c.ApplicationName)
 	set("connect_timeout", strconv.Itoa(c.ConnectTimeout))
@@ -270,15 +271,34 @@ func (c Config) poolConfig(hosts []string) (*pgxpool.Config, error) {
 	set("servicefile", c.ServiceFile)
 	set("passfile", c.PassFile)
 	set("pool_max_conns", strconv.Itoa(c.MaxConns))
-	pc, err := pgxpool.ParseConfig(b.String())
+	pc, err := parse(b.String(), c.SSLPassword)
 	if err != nil {
-		if secret := c.SSLPassword.Reveal(); secret != "" && strings.Contains(err.Error(), secret) {
-			err = errors.New("pgx refuses the connection's parameters (not shown: sslpassword is among them)")
-		}
 		return nil, fmt.Errorf("%w: %w", driver.ErrInvalidConfig, err)
 	}
 	if c.Password != (driver.Secret{}) { // not in the text, which pgx repeats in errors
 		pc.ConnConfig.Password = c.Password.Reveal()
 	}
+	return pc, nil
+}
+
+// parse never has the password of the key in the text: pgx's errors hold all of it, and what they
+// show of it is masked up to the first space only.
+func parse(text string, sslPassword driver.Secret) (*pgxpool.Config, error) {
+	if sslPassword == (driver.Secret{}) {
+		return pgxpool.ParseConfig(text)
+	}
+	// pgxpool cannot be told a password. So it leaves the key alone, and pgx reads that.
+	conn, err := pgx.ParseConfigWithOptions(text+"sslpassword='' ", pgx.ParseConfigOptions{ParseConfigOptions: pgconn.ParseConfigOptions{
+		GetSSLPassword: func(context.Context) string { return sslPassword.Reveal() },
+	}})
+	if err != nil {
+		return nil, err
+	}
+	pc, err := pgxpool.ParseConfig(text + "sslcertmode='disable' ")
+	if err != nil {
+		return nil, err
+	}
+	conn.RuntimeParams = pc.ConnConfig.RuntimeParams // those of conn include the pool's
+	pc.ConnConfig = conn
 	return pc, nil
 }

@@ -2,13 +2,22 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"math/big"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -105,6 +114,83 @@ func TestSecrets(t *testing.T) {
 	c.SSLMode = "nonsense"
 	if _, err := c.poolConfig(c.Host); err == nil || strings.Contains(err.Error(), "hunter") {
 		t.Error(err)
+	}
+}
+
+// What pgx refuses is told whole, but for the password of the key, of which nothing is shown or
+// kept in the error.
+func TestKeyPassword(t *testing.T) {
+	for _, v := range []string{"PGSERVICE", "PGSSLMODE", "PGSSLROOTCERT"} {
+		t.Setenv(v, "")
+	}
+	t.Setenv("PGSSLPASSWORD", "another one")
+	dir := t.TempDir()
+	file := func(name, kind string, data []byte, password string) string {
+		block := &pem.Block{Type: kind, Bytes: data}
+		if password != "" {
+			var err error
+			//lint:ignore SA1019 it is what pgx reads
+			if block, err = x509.EncryptPEMBlock(rand.Reader, kind, data, []byte(password), x509.PEMCipherAES256); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const password = `it's a "secret phrase" \ of many words`
+	c := Config{Host: []string{"h"}, SSLMode: "require", SSLPassword: driver.NewSecret(password)}
+	c.SSLCert = file("cert", "CERTIFICATE", cert, "")
+	c.SSLKey = file("key", "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key), password)
+	c.ServiceFile, c.Service = filepath.Join(dir, "services"), "app"
+	if err := os.WriteFile(c.ServiceFile, []byte("[app]\npool_min_conns=3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.SetDefaults()
+	pc, err := c.poolConfig(c.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cc := pc.ConnConfig
+	if n := len(cc.TLSConfig.Certificates); n != 1 || cc.SSLCertMode == "disable" || cc.Host != "h" || pc.MinConns != 3 || pc.MaxConns != 8 {
+		t.Errorf("%d certificates, sslcertmode %q, host %q, %d to %d connections", n, cc.SSLCertMode, cc.Host, pc.MinConns, pc.MaxConns)
+	}
+	for name := range cc.RuntimeParams {
+		if strings.HasPrefix(name, "pool_") {
+			t.Errorf("the server is sent %s", name)
+		}
+	}
+	for want, change := range map[string]func(*Config){
+		"sslkey": func(c *Config) { c.SSLKey += ".missing" },
+		// Which of two errors it is depends on what a wrong password makes of the key.
+		"(unable to ":          func(c *Config) { c.SSLPassword = driver.NewSecret(password + "!") },
+		"target_session_attrs": func(c *Config) { c.TargetSessionAttrs = "secret" },
+		"sslmode is invalid":   func(c *Config) { c.SSLMode = "nonsense" },
+	} {
+		c := c
+		change(&c)
+		_, err := c.poolConfig(c.Host)
+		if !errors.Is(err, driver.ErrInvalidConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want it to name %s", err, want)
+		}
+		said := fmt.Sprintf("%v %+v", err, err)
+		if e := (*pgconn.ParseConfigError)(nil); errors.As(err, &e) {
+			said += e.ConnString
+		}
+		if strings.Contains(said, "phrase") || strings.Contains(said, "words") {
+			t.Errorf("a part of the password is shown: %s", said)
+		}
 	}
 }
 

@@ -17,7 +17,12 @@ type notSent struct{ err error }
 func (e *notSent) Error() string { return "nothing was sent: " + e.err.Error() }
 func (e *notSent) Unwrap() error { return e.err }
 
-// outcome is which of the driver's three an error is.
+// undone is the code by which acquire refuses an owner who was taken back or broken. A refusal would
+// have the core repeat the attempt of one whose reply was lost and whose hold was then broken, in vain,
+// until the tombstone's time is up: hours, with the key free.
+const undone = "LS001"
+
+// outcome is which of the driver's words an error is.
 //
 // An ERROR is the server's word that the statement, which is a transaction of its own here, was
 // rolled back. After FATAL and PANIC, and without an answer, it may have been committed.
@@ -31,6 +36,9 @@ func outcome(err error) error {
 	}
 	var e *pgconn.PgError
 	if errors.As(err, &e) && severity(e) == "ERROR" {
+		if e.Code == undone {
+			return driver.ErrLost
+		}
 		return driver.ErrRefused
 	}
 	return driver.ErrUnavailable

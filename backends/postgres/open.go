@@ -28,6 +28,7 @@ type backend struct {
 	ours     bool            // the pool is, and is closed with b
 	dial     *pgx.ConnConfig // of connections outside of the pool
 	before   func(context.Context, *pgx.ConnConfig) error
+	after    func(context.Context, *pgx.Conn) error
 	prepares bool // statements may be prepared
 	listens  bool // changes are announced
 
@@ -53,8 +54,9 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 }
 
 // OpenPool is Open over a pool that the program has already, and closes itself. The fields of c
-// that say where the server is, who asks, and how large the pool is are ignored; the connection
-// that listens is configured like those of the pool.
+// that say where the server is, who asks, and how large the pool is are ignored, and so is
+// ConnConfig; the connection that listens is configured like those of the pool, BeforeConnect and
+// AfterConnect included.
 func OpenPool(ctx context.Context, pool *pgxpool.Pool, c Config) (driver.Backend, error) {
 	if pool == nil {
 		return nil, fmt.Errorf("%w: the pool is nil", driver.ErrInvalidConfig)
@@ -96,7 +98,7 @@ func open(ctx context.Context, c Config, pool *pgxpool.Pool) (driver.Backend, er
 	if b.listens {
 		b.caps.Has |= driver.NewSet(driver.PromptLoss)
 	}
-	b.sessions = keeper.New(keeper.Config{Validity: c.Validity, Renew: b.renew})
+	b.sessions = keeper.New(keeper.Config{Validity: c.Validity, Renew: b.renew, AtOnce: atOnce})
 	b.background.Add(2)
 	go b.attendant.run()
 	go b.sweepLoop()
@@ -108,14 +110,21 @@ func (b *backend) configure() error {
 	c := b.config
 	if !b.ours {
 		given := b.pool.Config()
-		b.dial, b.before = given.ConnConfig, given.BeforeConnect
+		b.dial, b.before, b.after = given.ConnConfig, given.BeforeConnect, given.AfterConnect
 		if len(c.ListenHost) > 0 {
 			direct, err := c.poolConfig(c.ListenHost)
 			if err != nil {
 				return err
 			}
-			b.dial.Host, b.dial.Port, b.dial.Fallbacks = direct.ConnConfig.Host, direct.ConnConfig.Port, nil
+			lead(b.dial, direct.ConnConfig)
+			if b.dial.ValidateConnect == nil && c.TargetSessionAttrs != "any" {
+				b.dial.ValidateConnect = chosen(b.dial) // the program, with a pool for one host, had no need to
+			}
 		}
+		if b.dial.ConnectTimeout <= 0 {
+			b.dial.ConnectTimeout = time.Duration(c.ConnectTimeout) * time.Second
+		}
+		b.dial.BuildContextWatcherHandler = interrupts
 		b.lines.follow(b.dial)
 		return nil
 	}
@@ -132,24 +141,20 @@ func (b *backend) configure() error {
 		return err
 	}
 	b.dial = listen.ConnConfig
-	for _, cc := range []*pgx.ConnConfig{pc.ConnConfig, b.dial} {
-		if c.ConnConfig != nil {
-			c.ConnConfig(cc)
-		}
-		switch {
-		case c.TargetSessionAttrs == "any", oneServer(cc):
-			// With one host there is no choice, and what it refuses says enough: the question
-			// would be one more round trip.
-			cc.ValidateConnect = nil
-		default:
-			cc.ValidateConnect = takesWrites
-		}
-		b.lines.follow(cc)
-	}
-	pc.AfterConnect = b.prepare
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn(), DeadlineDelay: grace}
 	}
+	for _, cc := range []*pgx.ConnConfig{pc.ConnConfig, b.dial} {
+		if c.TargetSessionAttrs != "any" {
+			cc.ValidateConnect = chosen(cc)
+		}
+		if c.ConnConfig != nil {
+			c.ConnConfig(cc)
+		}
+		b.lines.follow(cc)
+	}
+	b.dial.BuildContextWatcherHandler = interrupts
+	pc.AfterConnect = b.prepare
 	// A ping would be a second round trip. Whether the server has closed the connection can be
 	// seen without one.
 	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
@@ -161,7 +166,8 @@ func (b *backend) configure() error {
 // connect makes the connection that listens, finds out what stands in between, and sees to the
 // schema.
 func (b *backend) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(b.config.ConnectTimeout)*time.Second+b.config.Timeout)
+	// Each host has ConnectTimeout: of several the first may be silent.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(1+len(b.dial.Fallbacks))*b.dial.ConnectTimeout+b.config.Timeout)
 	defer cancel()
 	pooled := false
 	if !b.ours || len(b.config.ListenHost) > 0 { // the pool leads elsewhere, perhaps
@@ -187,7 +193,7 @@ func (b *backend) connect(ctx context.Context) error {
 	b.prepares = b.ours && (b.config.Pooler == PoolerOff || b.config.Pooler == PoolerAuto && !pooled && !deaf)
 	b.lines.pooled.Store(!b.prepares)
 	b.listens = b.config.Listen == ListenOn || b.config.Listen == ListenAuto && !deaf
-	if err := b.attendant.begin(ctx, conn); err != nil {
+	if err := b.attendant.begin(ctx, conn, false); err != nil {
 		closeConn(conn)
 		return err
 	}
@@ -201,16 +207,89 @@ func (b *backend) connect(ctx context.Context) error {
 	return nil
 }
 
-// dialOne makes a connection outside of the pool.
+// dialOne makes a connection outside of the pool. Each host, and what comes before and after
+// it, has its ConnectTimeout.
 func (b *backend) dialOne(ctx context.Context) (*pgx.Conn, error) {
 	cc := b.dial.Copy()
 	if b.before != nil {
-		if err := b.before(ctx, cc); err != nil {
+		before, cancel := context.WithTimeout(ctx, b.dial.ConnectTimeout)
+		err := b.before(before, cc)
+		cancel()
+		if err != nil {
 			return nil, err
 		}
 	}
 	cc.OnNotification = b.attendant.heard
-	return pgx.ConnectConfig(ctx, cc)
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil || b.after == nil {
+		return conn, err
+	}
+	after, cancel := context.WithTimeout(ctx, b.dial.ConnectTimeout)
+	defer cancel()
+	if err := b.after(after, conn); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// interrupts is how the waiting for notifications ends: at once, and the connection stays. Whatever a
+// program has chosen for its queries, such as a cancel request, is late and may hit what is asked next.
+func interrupts(conn *pgconn.PgConn) ctxwatch.Handler {
+	return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()}
+}
+
+// chosen looks for a server that takes writes where there are several. With one there is no choice, and
+// what it refuses says enough: the question would be one more round trip.
+func chosen(cc *pgx.ConnConfig) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		if oneServer(cc) { // asked only now: Config.ConnConfig may have changed them
+			return nil
+		}
+		return takesWrites(ctx, conn)
+	}
+}
+
+// servers are those of cc, in order, once for each way to speak to them: with TLS and without.
+func servers(cc *pgx.ConnConfig) []*pgconn.FallbackConfig {
+	return append([]*pgconn.FallbackConfig{{Host: cc.Host, Port: cc.Port, TLSConfig: cc.TLSConfig}}, cc.Fallbacks...)
+}
+
+func sameServer(a, b *pgconn.FallbackConfig) bool { return a.Host == b.Host && a.Port == b.Port }
+
+// socket: pgx and libpq speak no TLS through one.
+func socket(s *pgconn.FallbackConfig) bool {
+	network, _ := pgconn.NetworkAddress(s.Host, s.Port)
+	return network == "unix"
+}
+
+// lead makes cc lead to the hosts of to, in the ways in which it led to its own first one: whether with
+// TLS, whom to trust, and what to do where a server has none. What to says of that is not what the
+// program has configured, and counts only where cc leads to sockets alone.
+func lead(cc, to *pgx.ConnConfig) {
+	had, led := servers(cc), servers(to)
+	if first := slices.IndexFunc(had, func(s *pgconn.FallbackConfig) bool { return !socket(s) }); first >= 0 {
+		was := had[first]
+		hosts := slices.CompactFunc(led, sameServer)
+		led = nil
+		for _, h := range hosts {
+			if socket(h) {
+				led = append(led, h)
+				continue
+			}
+			for _, way := range had {
+				if !sameServer(way, was) {
+					continue
+				}
+				conf := way.TLSConfig.Clone() // nil stays nil
+				if conf != nil && conf.ServerName == was.Host {
+					conf.ServerName = h.Host
+				}
+				led = append(led, &pgconn.FallbackConfig{Host: h.Host, Port: h.Port, TLSConfig: conf})
+			}
+		}
+	}
+	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = led[0].Host, led[0].Port, led[0].TLSConfig, led[1:]
 }
 
 // oneServer says whether cc names one server only: fallbacks may be for the same one without TLS.
@@ -218,9 +297,12 @@ func oneServer(cc *pgx.ConnConfig) bool {
 	return !slices.ContainsFunc(cc.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != cc.Host || f.Port != cc.Port })
 }
 
+// askReadOnly asks whether transactions may write: that is the server's, or its standby's, word.
+const askReadOnly = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+
 // takesWrites refuses a standby, so that the next host is tried.
 func takesWrites(ctx context.Context, conn *pgconn.PgConn) error {
-	result := conn.ExecParams(ctx, "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool", nil, nil, nil, binaryFormat).Read()
+	result := conn.ExecParams(ctx, askReadOnly, nil, nil, nil, binaryFormat).Read()
 	if result.Err != nil {
 		return result.Err
 	}

@@ -38,6 +38,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-go/lockstep/locker"
@@ -72,7 +73,15 @@ func NewPool(ctx context.Context, pool *pgxpool.Pool, c Config, settings locker.
 		}
 		return nil, &locker.Error{Op: "open", Backend: "postgres", Code: code, Err: err}
 	}
-	return locker.New(b, settings)
+	l, err := locker.New(b, settings)
+	if err != nil {
+		// The settings are not valid, and nobody else has b. It is made by now: what is wrong with
+		// the settings is for locker.New to say.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = b.Close(ctx)
+	}
+	return l, err
 }
 
 func unset(settings locker.Config) error {

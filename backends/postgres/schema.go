@@ -31,6 +31,9 @@ func Script(c Config) string {
 	return newNames(c).script(c.Unlogged)
 }
 
+// functions are all that schema.sql creates.
+var functions = []string{"next", "micros", "acquire", "acquire_all", "extend", "release", "takeback", "renew", "check", "free", "sweep", "changed", "break"}
+
 // names are those of the schema's parts, quoted.
 type names struct {
 	schema, table string // as in Config
@@ -82,7 +85,7 @@ func (n names) script(unlogged bool) string {
 		"@channel@", literal(n.channel),
 		"@comment@", literal(n.comment()),
 	}
-	for _, f := range []string{"next", "micros", "acquire", "acquire_all", "extend", "release", "takeback", "renew", "check", "free", "sweep", "changed", "break"} {
+	for _, f := range functions {
 		pairs = append(pairs, "@"+f+"@", n.function(f))
 	}
 	for _, trigger := range []string{"on_update", "on_delete", "on_truncate"} {
@@ -91,9 +94,19 @@ func (n names) script(unlogged bool) string {
 	return strings.NewReplacer(pairs...).Replace(schemaSQL)
 }
 
-// ask is the question for the version of what the database has.
+// ask is the question for the version of what the database has: NULL also where a part of this
+// version is not there. Somebody may have dropped a single function, and who calls it then is not
+// helped by all the others.
 func (n names) ask() string {
-	return "SELECT obj_description(to_regclass(" + literal(n.part("")) + "), 'pg_class')"
+	var all []string
+	for _, f := range functions {
+		all = append(all, literal(fmt.Sprintf("%s_%s_%d", n.table, f, version)))
+	}
+	return fmt.Sprintf("SELECT CASE WHEN to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL AND %d = ("+
+		"SELECT count(DISTINCT proname) FROM pg_proc WHERE pronamespace = to_regnamespace(%s) AND proname = ANY (ARRAY[%s]::name[])) "+
+		"THEN obj_description(to_regclass(%s), 'pg_class') END",
+		literal(n.part("_undone")), literal(n.part("_swept")), len(functions),
+		literal(pgx.Identifier{n.schema}.Sanitize()), strings.Join(all, ", "), literal(n.part("")))
 }
 
 // current says whether comment, which is the answer, is that of this version, or of a later one.
@@ -115,7 +128,7 @@ func (n names) installed(ctx context.Context, conn *pgx.Conn) (bool, error) {
 // create creates the schema, or says that it is not there.
 func (b *backend) create(ctx context.Context, conn *pgx.Conn) error {
 	if b.config.Migrate != MigrateAuto {
-		return fmt.Errorf("%w: migrate: %q, but %s is not there, or of an older version: run what postgres.Script returns", driver.ErrInvalidConfig, b.config.Migrate, b.names.part(""))
+		return fmt.Errorf("%w: migrate: %q, but %s, or a part that belongs to it, is not there, or of an older version: run what postgres.Script returns", driver.ErrInvalidConfig, b.config.Migrate, b.names.part(""))
 	}
 	return b.migrate(ctx, conn)
 }

@@ -332,7 +332,7 @@ DECLARE
 	n integer;
 BEGIN
 	PERFORM FROM @swept@ WHERE at <= clock_timestamp() - @micros@(p_every) FOR UPDATE SKIP LOCKED;
-	IF NOT FOUND THEN
+	IF NOT FOUND AND EXISTS (SELECT FROM @swept@) THEN -- without a row, nobody's turn would come
 		RETURN NULL;
 	END IF;
 	DELETE FROM @undone@ WHERE until < clock_timestamp();

@@ -15,6 +15,9 @@ const (
 	sweepEvery = time.Minute
 	// sweepMost is how many rows one statement removes: it holds their locks until it ends.
 	sweepMost = 10000
+	// sweepTime is how long one statement may take. It may have to read all of a large table, which a
+	// timeout that suits a lock would never allow: the table would grow, and each sweep be hopeless.
+	sweepTime = sweepEvery
 )
 
 // sweepLoop removes rows that nobody needs any more. Each client looks now and then whether
@@ -37,14 +40,14 @@ func (b *backend) sweepLoop() {
 // sweep removes at most sweepMost rows, and says how many. An error is nobody's concern: the
 // next sweep does what this one did not.
 func (b *backend) sweep(ctx context.Context, keep, every time.Duration) int {
-	row, err := b.call(ctx, "lockstep_sweep", func(time.Duration) [][]byte {
+	rows, err := b.callAll(ctx, sweepTime, "lockstep_sweep", func(time.Duration) [][]byte {
 		return [][]byte{micros(keep), micros(every), int4s(sweepMost)}
 	})
-	if err != nil || len(row) != 1 || len(row[0]) != 4 {
+	if err != nil || len(rows) != 1 || len(rows[0]) != 1 || len(rows[0][0]) != 4 {
 		return 0
 	}
 	n := 0
-	for _, c := range row[0] {
+	for _, c := range rows[0][0] {
 		n = n<<8 | int(c)
 	}
 	return n

@@ -193,14 +193,18 @@ func (w *watched) due() bool {
 	return len(w.dueNow) > 0
 }
 
-func (w *watched) takeDue() []*hold {
+// takeDue takes so many of them at most.
+func (w *watched) takeDue(most int) []*hold {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := slices.DeleteFunc(w.dueNow, func(h *hold) bool {
+	n := min(len(w.dueNow), most)
+	due := slices.DeleteFunc(w.dueNow[:n:n], func(h *hold) bool {
 		h.changed = false // a change from here on is another one
 		return h.gone
 	})
-	w.dueNow = nil
+	if w.dueNow = w.dueNow[n:]; len(w.dueNow) == 0 {
+		w.dueNow = nil
+	}
 	return due
 }
 
@@ -267,8 +271,22 @@ func (w *watched) mark(own *waker, marked bool) {
 		return
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	own.marked, own.since = marked, time.Now()
+	w.mu.Unlock()
+	if !marked {
+		w.poke() // it may sleep until the next renewal
+	}
+}
+
+// unmark: nobody answered. They are asked for again, a moment later.
+func (w *watched) unmark(keys []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range keys {
+		if own := w.wakers[hashOf(key)]; own != nil {
+			own.marked, own.since = false, time.Now()
+		}
+	}
 }
 
 // waiting says whether anybody waits.

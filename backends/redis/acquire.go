@@ -10,11 +10,20 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// counterTTL is how long a token counter outlives its last grant. It need not be long:
-// afterwards the server's clock takes over (lua/acquire.lua), which is past every token
+// counterTTL is how long a token counter outlives the hold that was granted last. It need not be
+// long: afterwards the server's clock takes over (lua/acquire.lua), which is past every token
 // handed out, unless it is set back by more than this in between. Counters without an
 // end are 25 million keys one day.
-const counterTTL = "3600000"
+const counterTTL = time.Hour
+
+// counterLife is the ttl of the counter at the grant of a hold of ttl, in ms. The counter lasts longer
+// than the hold: it alone tells others the hold's token, without which nobody can break it.
+func counterLife(ttl time.Duration) string { return millis(ttl + counterTTL) }
+
+// counted is until when a hold may last, by our clock, whose counter was given its life for ttl by what
+// was sent then, before the counter's life is to be prolonged too. Doing so at each renewal would be
+// another write for each.
+func counted(sent time.Time, ttl time.Duration) time.Time { return sent.Add(ttl + counterTTL/2) }
 
 // Acquire implements driver.Backend.
 func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
@@ -70,7 +79,7 @@ func (b *backend) acquire(ctx context.Context, w wish, queued bool) (token uint6
 // acquireFree is an attempt that takes the lock if it is free, whoever waits for it.
 func (b *backend) acquireFree(ctx context.Context, w wish) (uint64, error) {
 	return b.grantOrRemaining(ctx, w.key, acquireScript.Exec(ctx, b.client,
-		[]string{w.lock, b.layout.tokenKey(w.key)}, []string{w.value, millis(w.ttl), counterTTL}))
+		[]string{w.lock, b.layout.tokenKey(w.key)}, []string{w.value, millis(w.ttl), counterLife(w.ttl)}))
 }
 
 // grantOrRemaining reads the reply of acquire.lua.

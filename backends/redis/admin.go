@@ -24,7 +24,7 @@ func (b *backend) Inspect(ctx context.Context, key string) (driver.Info, bool, e
 }
 
 func (b *backend) inspection(key string) (keys, args []string) {
-	return []string{b.layout.lockKey(key), b.layout.tokenKey(key), b.layout.queueKey(key)}, []string{strconv.Itoa(maxValue)}
+	return []string{b.layout.lockKey(key), b.layout.tokenKey(key)}, []string{strconv.Itoa(maxValue)}
 }
 
 // inspected reads the reply of inspect.lua. The Info is empty where the lock is free.
@@ -209,11 +209,18 @@ func (b *backend) inspectAll(ctx context.Context, client rueidis.Client, keys []
 		switch {
 		case err == nil && info.Key != "":
 			page = append(page, info)
-		case err != nil && !ofOthers(reply, err):
+		case err != nil && !ofOthers(reply, err) && !between(reply):
 			return page, err
 		}
 	}
 	return page, nil
+}
+
+// between says whether a lock is on its way from one master to another, and its counter is not where
+// it is: neither of them can tell of it.
+func between(reply rueidis.RedisResult) bool {
+	said, ok := rueidis.IsRedisErr(reply.Error())
+	return ok && said.IsTryAgain()
 }
 
 // ofOthers says whether err is that of a key that somebody else put in a lock's place.

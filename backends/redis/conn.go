@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type connections struct {
 
 	mu    sync.Mutex
 	wires map[*wire]struct{}
+	paces map[string]pace // by address
 }
 
 const (
@@ -54,7 +56,15 @@ func (s *seam) dialler(opt rueidis.ClientOption) dialFunc {
 			return nil, errNotNow
 		}
 		sentinel := ofSentinel(d)
-		alone := sentinel || ctx.Value(ofOne{}) != nil
+		ofOne := ctx.Value(ofOne{}) != nil
+		alone := sentinel || ofOne
+		// Not at Open: what it meets is for the configuration to mend. Nor for a List: it dials once.
+		paced := s.opened.Load() && !ofOne
+		if paced {
+			if e := s.pausing(addr, time.Now()); e != nil {
+				return nil, e
+			}
+		}
 		s.dialling.Add(1)
 		if alone {
 			// No command of a caller's waits for it.
@@ -87,15 +97,83 @@ func (s *seam) dialler(opt rueidis.ClientOption) dialFunc {
 			s.dialling.Add(-1)
 			e := &dialError{withoutEnd(err)}
 			s.last.Store(e)
+			if paced {
+				s.failed(addr, e)
+			}
 			return nil, e
 		}
 		w := &wire{Conn: conn, seam: s}
+		if paced && !sentinel { // rueidis closes those to Sentinels whenever it looks for the master
+			w.addr, w.born = addr, time.Now()
+		}
 		if !s.register(w) {
 			_ = w.Close()
 			return nil, &dialError{driver.ErrClosed}
 		}
 		return w, nil
 	}
+}
+
+// pace is how fast an address is dialled, for which no connection has lasted.
+type pace struct {
+	tries int // since one did
+	until time.Time
+	why   *dialError
+}
+
+// lasting is how long a connection works at least that is made anew at once. A server that refuses the
+// login, or says that it has no connection left, does so within it; each attempt of each waiter would
+// dial anew, and dials would be all that the client and the server do.
+const lasting = 100 * time.Millisecond
+
+// maxPause is how long a dial is refused at most after one that failed: for every try since a connection
+// lasted a pause more, up to there.
+const (
+	pause    = 10 * time.Millisecond
+	maxPause = 200 * time.Millisecond
+)
+
+// pausing is the error of a dial to addr that is not tried, because another failed a moment ago. It is
+// that one's error. A dial that waited instead would hold up a worker, and with it who could be told.
+func (s *seam) pausing(addr string, now time.Time) *dialError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.paces[addr]; now.Before(p.until) {
+		return p.why
+	}
+	return nil
+}
+
+// failed notes that a dial to addr failed, or that its connection did not last.
+func (s *seam) failed(addr string, why *dialError) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paces == nil {
+		s.paces = make(map[string]pace)
+	}
+	// Addresses may be new ones for ever, such as a Cluster's after each restart.
+	maps.DeleteFunc(s.paces, func(_ string, p pace) bool { return now.Sub(p.until) > time.Minute })
+	tries := s.paces[addr].tries + 1
+	s.paces[addr] = pace{tries, now.Add(min(time.Duration(tries)*pause, maxPause)), why}
+}
+
+// ended notes how long a connection lasted.
+func (s *seam) ended(w *wire) {
+	if w.addr == "" || s.life.Err() != nil {
+		return
+	}
+	if time.Since(w.born) < lasting {
+		why := "the last connection ended as soon as it was made"
+		if said := w.said.Load(); said != nil {
+			why = *said
+		}
+		s.failed(w.addr, &dialError{errors.New(why)})
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.paces, w.addr)
 }
 
 // ofOne is the key of a value of the ctx with which a client of one caller's own dials.
@@ -191,10 +269,13 @@ func (s *seam) register(w *wire) bool {
 // up notes that the server has answered all that it was asked so far, or that it never will.
 func (s *seam) up() { s.dialling.Add(-1); s.last.Store(nil) }
 
-func (s *seam) unregister(w *wire) {
+// unregister is false if w was not registered any more.
+func (s *seam) unregister(w *wire) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, ok := s.wires[w]
 	delete(s.wires, w)
+	return ok
 }
 
 // closeAll closes what is left after rueidis's Close, a connection that was being made then, and

@@ -28,6 +28,7 @@ const (
 	foreign                    // something other than a lock stands there
 	unsupported                // the server lacks it
 	badDatabase                // there are not so many databases
+	undone                     // not done, nor ever: this owner was taken back
 )
 
 // meanings are the first words of error replies, or of the error that a script met.
@@ -46,8 +47,9 @@ var meanings = map[string]meaning{
 	"NOREPLICAS":  refused,
 	"NOSCRIPT":    refused,
 	"OOM":         refused,
-	"TAKENBACK":   refused, // ours: lua/takeback.lua
 	"TRYAGAIN":    refused, // a slot is being migrated
+
+	"TAKENBACK": undone, // ours: lua/takeback.lua
 
 	"MASTERDOWN": wrongPeer, // a replica without its master
 	"READONLY":   wrongPeer,
@@ -194,6 +196,8 @@ func (s *secrets) reply(ctx context.Context, raw string, opening bool) error {
 				e.text = "password: the server asks for one: " + text
 			}
 		}
+	case undone:
+		e.is = driver.ErrLost
 	case forbidden:
 		e.is = driver.ErrRefused
 		e.text = "its ACL does not allow it: " + text

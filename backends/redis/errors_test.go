@@ -82,7 +82,7 @@ func TestReplies(t *testing.T) {
 		{"5.0, 6.2", old(wrong + " "), foreign, wrong},
 		{"7.0, 7.4, Valkey", newer(wrong), foreign, wrong},
 		{"all", "LOCKSTEP the token counter is not a number", foreign, ""},
-		{"all", "TAKENBACK this attempt was given up", refused, ""},
+		{"all", "TAKENBACK this attempt was given up", undone, ""},
 		{"5.0, 6.2", "ERR unknown command `nosuch`, with args beginning with: `user`, `pass`, ", unsupported, "ERR unknown command `nosuch`"},
 		{"7.0, 7.4, Valkey", "ERR unknown command 'nosuch', with args beginning with: 'user' 'pass' ", unsupported, "ERR unknown command 'nosuch'"},
 		{"5.0, 6.2", older("Unknown Redis command called from Lua script"), unsupported, ""},
@@ -98,7 +98,7 @@ func TestReplies(t *testing.T) {
 		if got := meaningOf(clean(tt.reply)); got != tt.want {
 			t.Errorf("%s: %q means %d, want %d", tt.server, tt.reply, got, tt.want)
 		}
-		sure := map[meaning]error{unclear: driver.ErrUnavailable, wrongPeer: driver.ErrWrongPeer, unsupported: driver.ErrUnsupported, badDatabase: driver.ErrInvalidConfig}[tt.want]
+		sure := map[meaning]error{unclear: driver.ErrUnavailable, wrongPeer: driver.ErrWrongPeer, unsupported: driver.ErrUnsupported, badDatabase: driver.ErrInvalidConfig, undone: driver.ErrLost}[tt.want]
 		if sure == nil {
 			sure = driver.ErrRefused
 		}

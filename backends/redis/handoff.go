@@ -83,7 +83,7 @@ func (b *backend) handOffByServer(ctx context.Context, held *hold, h driver.Hold
 		said = about(&r)
 	}
 	result := handOffScript.Exec(ctx, b.client,
-		keys, []string{held.owner, millis(r.TTL), counterTTL, b.process, strconv.Itoa(handOffs), yield, queueTTL, said, call})
+		keys, []string{held.owner, millis(r.TTL), counterLife(r.TTL), b.process, strconv.Itoa(handOffs), yield, queueTTL, said, call})
 	first, last, err := b.tokens(ctx, h.Key, result, held, handOffs)
 	if err == nil && first > 0 {
 		if g, ok := b.watched.handedOff(held, r, uint64(first), uint64(last), sent, ends); ok {
@@ -187,6 +187,7 @@ func (w *watched) handedOff(h *hold, r driver.Request, first, last uint64, sent 
 		h.since, h.handOffs = sent, 0
 	}
 	h.token, h.last, h.from, h.ttl, h.unsure = first, last, sent, r.TTL, false
+	h.counted = counted(sent, r.TTL)
 	h.handOffs++
 	h.hears, h.taken, h.note = r.Hold, sent, r.Note
 	return driver.Grant{Token: first, TTL: r.TTL, From: sent}, true

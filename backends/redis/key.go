@@ -55,6 +55,9 @@ func slotOf(key string) uint16 {
 	return crc16([]byte(":"+tag)) % slots
 }
 
+// slotOf is where lock, which lockKey made, is in a Cluster.
+func (l layout) slotOf(lock string) uint16 { return slotOf(lock[len(l.lock)+len("{:"):]) }
+
 func givenUpKey(counter, owner string) string { return counter + ":" + owner }
 
 func brokenKey(counter, owner string) string { return counter + ":broken:" + owner }

@@ -25,6 +25,9 @@ func TestLayout(t *testing.T) {
 		if a, b := slot(lock), slotOf(key); a != b {
 			t.Errorf("%q: slotOf says %d, the Cluster %d", key, b, a)
 		}
+		if a, b := slot(lock), l.slotOf(lock); a != b {
+			t.Errorf("%q: slotOf says %d of its lock, the Cluster %d", key, b, a)
+		}
 		if !l.isLock(lock) || l.isLock(counter) {
 			t.Errorf("%q: isLock tells %q and %q apart wrongly", key, lock, counter)
 		}

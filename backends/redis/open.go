@@ -42,10 +42,10 @@ type backend struct {
 	leaving sync.WaitGroup // those who give up its place there
 	leavers atomic.Int64   // how many they are
 
-	closed  atomic.Bool
-	closing context.Context // ends when Close begins
-	end     context.CancelFunc
-	done    chan struct{} // verify has ended
+	closed   atomic.Bool
+	closing  context.Context // ends when Close begins
+	end      context.CancelFunc
+	watching sync.WaitGroup // what startWatching began
 }
 
 // Open connects and returns when the server has answered. It is what locker.Open calls
@@ -69,7 +69,7 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 	}
 	b := &backend{
 		cfg: c, layout: newLayout(c.Prefix), validity: millis(c.Validity),
-		process: rand.Text(), done: make(chan struct{}),
+		process: rand.Text(),
 	}
 	b.closing, b.end = context.WithCancel(context.Background())
 	b.watched.init()
@@ -117,7 +117,7 @@ func Open(ctx context.Context, c Config) (driver.Backend, error) {
 		b.seam.cut()
 		return nil, err
 	}
-	go b.verifyLoop()
+	b.startWatching()
 	return b, nil
 }
 
@@ -284,7 +284,7 @@ func (b *backend) Close(ctx context.Context) error {
 		defer close(closed)
 		b.lock.Close() // and the client with it
 		b.seam.closeAll()
-		<-b.done
+		b.watching.Wait()
 		b.leaving.Wait()
 	}()
 	select {

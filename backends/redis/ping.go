@@ -44,16 +44,7 @@ func (b *backend) tags(ctx context.Context) (tags []string, err error) {
 	if b.client.Mode() != rueidis.ClientModeCluster {
 		return []string{"0"}, nil
 	}
-	// Any node knows; one may be down.
-	var ranges []rueidis.RedisMessage
-	for _, node := range b.client.Nodes() {
-		asking, cancel := context.WithTimeout(ctx, slotsTimeout)
-		ranges, err = node.Do(asking, node.B().ClusterSlots().Build()).ToArray()
-		cancel()
-		if _, reply := rueidis.IsRedisErr(err); err == nil || reply || ctx.Err() != nil {
-			break
-		}
-	}
+	ranges, err := b.slots(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +75,48 @@ func (b *backend) tags(ctx context.Context) (tags []string, err error) {
 
 var errMalformed = errors.New("the server's answer to CLUSTER SLOTS is malformed")
 
-// slotsTimeout bounds the question to one node what the slots are.
-const slotsTimeout = 250 * time.Millisecond
+// hedge is how long one node is asked alone what the slots are. It is not given up then: all may be slow.
+const hedge = 250 * time.Millisecond
+
+// slots asks what the slots are. Any node knows; one may be down, or hang, and then another is asked
+// beside it. The first that answers is heard.
+func (b *backend) slots(ctx context.Context) ([]rueidis.RedisMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	type answer struct {
+		ranges []rueidis.RedisMessage
+		err    error
+	}
+	nodes := b.client.Nodes()
+	answers := make(chan answer, len(nodes))
+	next := time.NewTimer(hedge)
+	defer next.Stop()
+	err, asked := errors.New("the Cluster has no nodes"), 0
+	left := len(nodes) // to be asked
+	for _, node := range nodes {
+		go func() {
+			ranges, err := node.Do(ctx, node.B().ClusterSlots().Build()).ToArray()
+			answers <- answer{ranges, err}
+		}()
+		asked++
+		next.Reset(hedge)
+		left--
+		for more := false; asked > 0 && !more; {
+			select {
+			case a := <-answers:
+				if _, reply := rueidis.IsRedisErr(a.err); a.err == nil || reply {
+					return a.ranges, a.err
+				}
+				err = a.err
+				asked--
+				more = left > 0
+			case <-next.C:
+				more = left > 0
+			}
+		}
+	}
+	return nil, err
+}
 
 // tagOf is a hash tag in a slot. It tries numbers: one in 16384 will do, which takes a
 // millisecond.

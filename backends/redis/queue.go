@@ -41,7 +41,7 @@ func (b *backend) acquireQueued(ctx context.Context, w wish) (uint64, error) {
 	}
 	reply := queueScript.Exec(ctx, b.client,
 		[]string{w.lock, b.layout.tokenKey(w.key), b.layout.queueKey(w.key), b.bellOf(w.key)},
-		[]string{w.value, millis(w.ttl), counterTTL, b.process, patience, queueTTL, again})
+		[]string{w.value, millis(w.ttl), counterLife(w.ttl), b.process, patience, queueTTL, again})
 	if said, ok := rueidis.IsRedisErr(reply.Error()); ok && said.IsTryAgain() {
 		// The slot is migrating, and the server can do nothing with several keys of which one is not
 		// there. There is no order meanwhile.

@@ -61,7 +61,7 @@ func (b *backend) free(ctx context.Context, key, lock, owner string) (int64, err
 
 func (b *backend) takeBack(ctx context.Context, key, lock, owner string) (int64, error) {
 	counter := b.layout.tokenKey(key)
-	reply := takeBackScript.Exec(ctx, b.client, []string{lock, counter, givenUpKey(counter, owner)}, []string{owner, strconv.Itoa(lateness), counterTTL})
+	reply := takeBackScript.Exec(ctx, b.client, []string{lock, counter, givenUpKey(counter, owner)}, []string{owner, strconv.Itoa(lateness), counterLife(0)})
 	n, err := b.number(ctx, key, reply, 0, 1)
 	if said, ok := rueidis.IsRedisErr(reply.Error()); ok && said.IsTryAgain() {
 		// The slot is migrating, and the server can do nothing with several keys. What is held

@@ -40,6 +40,45 @@ func TestRightsAreThoseOfScripts(t *testing.T) {
 	}
 }
 
+// Redis 5 is the oldest server: of what is newer, a script calls only what it has asked for first
+// (REDIS_VERSION_NUM came with Redis 7).
+func TestScriptsAreForRedis5(t *testing.T) {
+	newer := []*regexp.Regexp{
+		regexp.MustCompile(`'(KEEPTTL|EXAT|PXAT|GETEX|GETDEL|EXPIRETIME|COPY|ZMSCORE|ZMPOP|LMOVE|ZRANGESTORE|ZRANDMEMBER)'`),
+		regexp.MustCompile(`'P?EXPIRE(AT)?'(, [^,()]+){2},`),  // NX, XX, GT, LT
+		regexp.MustCompile(`'SET'.*'GET'`),                    // also NX with GET
+		regexp.MustCompile(`'ZADD'.*'(GT|LT)'`),               // Redis 6.2
+		regexp.MustCompile(`'ZRANGE'.*'(BYSCORE|BYLEX|REV)'`), // Redis 6.2
+		regexp.MustCompile(`'ZRANK'.*'WITHSCORE'`),            // Redis 7.2
+		regexp.MustCompile(`'SCAN'.*'TYPE'`),                  // Redis 6
+		regexp.MustCompile(`redis\.(setresp|acl_check_cmd)`),
+	}
+	guarded := regexp.MustCompile(`'PEXPIRETIME'`)
+	files, err := filepath.Glob("lua/*.lua")
+	if err != nil || len(files) < 10 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := ""
+		for line := range strings.Lines(string(text)) {
+			code, _, _ := strings.Cut(line, "--")
+			for _, r := range newer {
+				if found := r.FindString(code); found != "" {
+					t.Errorf("%s calls %s, which Redis 5 does not know", file, found)
+				}
+			}
+			if guarded.MatchString(code) && !strings.Contains(before+code, "redis.REDIS_VERSION_NUM") {
+				t.Errorf("%s calls PEXPIRETIME without asking for the version: %s", file, code)
+			}
+			before = code
+		}
+	}
+}
+
 func TestTags(t *testing.T) {
 	if got := crc16([]byte("123456789")); got != 0x31C3 {
 		t.Errorf("%#x", got) // the value that the Cluster specification gives

@@ -131,7 +131,21 @@ func (c seamClient) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []ru
 	if len(cmds) == 0 {
 		return nil
 	}
-	return c.seam.wait(&c.seam.node, &call{ctx: ctx, client: c.Client, multi: cmds})
+	return c.seam.wait(c.laneOfAll(cmds), &call{ctx: ctx, client: c.Client, multi: cmds})
+}
+
+// laneOfAll is the lane of commands that are all of one, so that only masters of that lane hold them up.
+func (c seamClient) laneOfAll(cmds []rueidis.Completed) *lane {
+	l := &c.seam.node
+	if !c.node && c.seam.spread {
+		l = c.seam.lane(cmds[0])
+		for _, cmd := range cmds {
+			if c.seam.lane(cmd) != l {
+				return &c.seam.node
+			}
+		}
+	}
+	return l
 }
 
 // Nodes implements rueidis.Client.
@@ -147,8 +161,10 @@ func (s *seam) lane(cmd rueidis.Completed) *lane {
 	if !s.spread {
 		return &s.lanes[0]
 	}
-	return &s.lanes[int(cmd.Slot()&(slots-1))*clusterLanes/slots]
+	return &s.lanes[laneOf(cmd.Slot()&(slots-1))]
 }
+
+func laneOf(slot uint16) int { return int(slot) * clusterLanes / slots }
 
 // try sends cmd, where it will come back when ctx ends.
 func (s *seam) try(ctx context.Context, l *lane, client rueidis.Client, cmd rueidis.Completed) (_ rueidis.RedisResult, sent bool) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -45,8 +46,10 @@ type session struct {
 	granted   uint64
 	err       error // why the attempt failed
 	confirmed time.Time
-	answer    error // to the renewals since then, none of which was carried out
+	counted   time.Time // see counted; zero until the first renewal
+	answer    error     // to the renewals since then, none of which was carried out
 	timer     *time.Timer
+	cause     error              // why it ended, while its listener may not have been told yet
 	stop      context.CancelFunc // ends rueidislock's part
 }
 
@@ -189,18 +192,20 @@ func (b *backend) acquireSession(ctx context.Context, r driver.Request, queued b
 	defer b.sessions.give(s.lock, true)
 
 	if held := b.sessions.get(s.lock); held != nil {
-		if held.owner == s.owner && held.adopt(r.Hold) {
-			return driver.Grant{Token: held.granted}, nil
-		}
 		// Not rueidislock: of two attempts at one lock it can lose one's gate. And not from
-		// memory: it may have been deleted a moment ago.
+		// memory: it may have been deleted or broken a moment ago.
 		switch stands, err := held.check(ctx); {
 		case err != nil:
 			return driver.Grant{}, err
-		case stands:
+		case !stands:
+			held.finish(b.whyLost(ctx, held.lock, held.owner))
+		case held.owner != s.owner:
 			return driver.Grant{}, held.heldFor()
+		case held.adopt(r.Hold):
+			return driver.Grant{Token: held.granted}, nil
+		default:
+			held.finish(held.silence()) // to the server what follows is a repeat
 		}
-		held.finish(b.whyLost(ctx, held.lock, held.owner))
 	}
 
 	return b.start(ctx, s)
@@ -220,6 +225,13 @@ func (b *backend) start(ctx context.Context, s *session) (driver.Grant, error) {
 	b.supersede(s.lock, s.owner, s.granted)
 	if err := s.begin(); err != nil {
 		return driver.Grant{}, err
+	}
+	s.mu.Lock()
+	used, left := time.Since(s.confirmed), time.Until(s.believed())
+	s.mu.Unlock()
+	if used > b.cfg.Validity/2 && left > 0 {
+		// rueidislock's first timer begins only now, and would come too late.
+		go s.renew(life)
 	}
 	return driver.Grant{Token: s.granted}, nil
 }
@@ -273,7 +285,7 @@ func (s *session) begin() error {
 	defer s.mu.Unlock()
 	if s.phase == over { // lost before it was put among the holds
 		s.b.sessions.drop(s)
-		return fmt.Errorf("the session was lost as soon as it was granted: %w", driver.ErrLost)
+		return fmt.Errorf("the session was lost as soon as it was granted: %w", s.cause)
 	}
 	s.timer = time.AfterFunc(time.Until(s.believed()), s.onSilence)
 	return nil
@@ -288,14 +300,21 @@ func (s *session) believed() time.Time {
 }
 
 // confirm notes that the server has carried out what was sent then, and moves the guard:
-// left alone, it would start a goroutine once in a validity to find that nothing is amiss.
-func (s *session) confirm(sent time.Time) {
+// left alone, it would start a goroutine once in a validity to find that nothing is amiss. It
+// says whether the session goes on. When the answer came after its time was up, though the guard
+// has not run yet, whoever asked meanwhile was told that it is over, and lets go of it: it would
+// be renewed with no holder until Release, if ever.
+func (s *session) confirm(sent time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.phase == over || !time.Now().Before(s.believed()) {
+		return false
+	}
 	s.confirmed, s.answer = sent, nil
-	if s.phase == holding && s.timer != nil {
+	if s.timer != nil {
 		s.timer.Reset(time.Until(s.believed()))
 	}
+	return true
 }
 
 func (s *session) onSilence() {
@@ -337,10 +356,11 @@ func (b *backend) SessionErr(h driver.Holder) error {
 		return nil
 	}
 	s.mu.Lock()
+	cause := s.cause // nil of one that was released
 	held := s.phase != holding || time.Now().Before(s.believed())
 	s.mu.Unlock()
 	if held {
-		return nil
+		return cause
 	}
 	return s.silence()
 }
@@ -350,12 +370,12 @@ func (b *backend) SessionErr(h driver.Holder) error {
 // one broken connection does not end it. The guard then ends ctx too, so that a call needs no
 // deadline of its own, which would cost more than all else that is done here.
 func (s *session) renew(ctx context.Context) rueidis.RedisResult {
-	const pause = 50 * time.Millisecond
-	for {
+	for pause := leastPause; ; pause = min(2*pause, max(leastPause, s.b.cfg.Validity/20)) {
 		s.mu.Lock()
 		sent := time.Now()
 		recent := sent.Sub(s.confirmed) < s.b.cfg.Validity/renewals/2
 		until := s.believed()
+		prolongs := !recent && sent.Add(s.b.cfg.Validity).After(s.counted)
 		s.mu.Unlock()
 
 		var reply rueidis.RedisResult
@@ -364,13 +384,22 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 			// would be where the server knows no NOLOOP: it would be answered by the next.
 			reply = checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner})
 		} else {
-			reply = extendScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner, s.b.validity})
+			args := []string{s.owner, s.b.validity}
+			if prolongs {
+				args = append(args, s.b.layout.tokenKey(s.key), counterLife(s.b.cfg.Validity))
+			}
+			reply = extendScript.Exec(ctx, s.b.client, []string{s.lock}, args)
 		}
 		n, err := s.b.number(ctx, s.key, reply, 0, 1)
 		switch {
 		case err == nil && n == 1:
-			if !recent {
-				s.confirm(sent)
+			if !recent && !s.confirm(sent) {
+				s.finish(s.silence())
+			}
+			if prolongs {
+				s.mu.Lock()
+				s.counted = counted(sent, s.b.cfg.Validity)
+				s.mu.Unlock()
 			}
 			return reply
 		case err == nil:
@@ -380,16 +409,27 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 			return reply
 		}
 		s.failed(err)
-		if !time.Now().Add(pause).Before(until) {
+		next := untilNext(pause, time.Until(until), rand.Float64())
+		if next <= 0 {
 			return reply
 		}
-		wait := time.NewTimer(pause)
+		wait := time.NewTimer(next)
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
 			wait.Stop()
 		}
 	}
+}
+
+// leastPause is between two attempts at a renewal, and between the last one and the session's end.
+const leastPause = 50 * time.Millisecond
+
+// untilNext is how long a renewal that failed waits for its next attempt; none is left if that is not above 0. A
+// server that refuses is asked by all sessions, ever more rarely and not all at a time; but whatever
+// the pause, there is a last attempt just before the end.
+func untilNext(pause, left time.Duration, jitter float64) time.Duration {
+	return min(pause-time.Duration(jitter*float64(pause/2)), left-leastPause)
 }
 
 func (s *session) failed(err error) {
@@ -416,30 +456,36 @@ func (s *session) heldFor() error {
 	return driver.ErrHeld
 }
 
-// adopt makes hears the listener from now on, unless the session is over.
+// adopt makes hears the listener from now on, unless the session is over, or its time is up although
+// the guard has not run yet.
 func (s *session) adopt(hears driver.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.phase != holding || !time.Now().Before(s.believed()) {
+		return false
+	}
 	s.hears = hears
-	return s.phase == holding
+	return true
 }
 
-// finish ends the session once, and tells its listener unless cause is nil.
+// finish ends the session once, and tells its listener unless cause is nil. Until that has been told,
+// the session stays among the holds, so that SessionErr, which may be asked in between, says why it
+// ended: were it not known any more, it would pass for held.
 func (s *session) finish(cause error) {
 	s.mu.Lock()
 	if s.phase == over {
 		s.mu.Unlock()
 		return
 	}
-	s.phase = over
+	s.phase, s.cause = over, cause
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	hears := s.hears
 	s.mu.Unlock()
-	s.b.sessions.drop(s)
 	s.stop()
 	if cause != nil {
 		hears.Lost(cause)
 	}
+	s.b.sessions.drop(s)
 }

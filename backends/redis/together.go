@@ -57,7 +57,7 @@ func oneSlot(rs []driver.Request) bool {
 
 // acquireAll asks the server, for leases and sessions alike.
 func (b *backend) acquireAll(ctx context.Context, rs []driver.Request, values []string, ttl time.Duration) (grants []driver.Grant, at int, err error) {
-	keys, args := make([]string, 0, 2*len(rs)), append(make([]string, 0, 3+len(rs)), "", millis(ttl), counterTTL)
+	keys, args := make([]string, 0, 2*len(rs)), append(make([]string, 0, 3+len(rs)), "", millis(ttl), counterLife(ttl))
 	for i := range rs {
 		keys = append(keys, b.layout.lockKey(rs[i].Key), b.layout.tokenKey(rs[i].Key))
 	}

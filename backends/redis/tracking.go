@@ -54,7 +54,6 @@ func (b *backend) watchTable() {
 			for i := range turnParts {
 				b.turnShard(&b.watched.shards[(n*turnParts+i)%len(b.watched.shards)])
 			}
-			b.startVerify()
 		}
 	}
 }
@@ -67,7 +66,7 @@ func (b *backend) turnShard(s *watchedShard) {
 		for _, h := range holds {
 			if h.held && !h.changed {
 				h.changed = true // to be looked at, once; no reason not to hand it off meanwhile
-				s.due = append(s.due, h)
+				b.looksAt(h.lock).add(h)
 			}
 		}
 	}

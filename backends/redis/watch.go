@@ -19,7 +19,47 @@ type watched struct {
 	seed   maphash.Seed
 	leave  func(lock string) // gives up this process's place in the server's queue
 	shards [64]watchedShard
-	verify chan struct{} // something is due in some shard
+	looks  [clusterLanes]looks // of the locks whose slots are in that lane; all in the first if there is no Cluster
+}
+
+// looks is what Redis has to be asked about by one lane's verifyLoop: a master that hangs must not
+// hold up what is to be heard of the others. It still holds up the masters that share its lane.
+type looks struct {
+	begin chan struct{} // holds one value when there is something
+
+	mu    sync.Mutex // may be taken under a shard's
+	due   []*hold
+	stale []string // locks whose waiters may have missed a wake-up, until the server answers again
+}
+
+func (l *looks) add(due *hold) {
+	l.mu.Lock()
+	l.due = append(l.due, due)
+	l.mu.Unlock()
+	l.start()
+}
+
+func (l *looks) addStale(lock string) {
+	l.mu.Lock()
+	l.stale = append(l.stale, lock)
+	l.mu.Unlock()
+	l.start()
+}
+
+func (l *looks) start() {
+	select {
+	case l.begin <- struct{}{}:
+	default:
+	}
+}
+
+// take empties it.
+func (l *looks) take() (due []*hold, stale []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due, stale = l.due, l.stale
+	l.due, l.stale = nil, nil
+	return due, stale
 }
 
 type watchedShard struct {
@@ -27,9 +67,7 @@ type watchedShard struct {
 	holds  map[string][]*hold // by lock; more than one while an old one is not yet given up
 	wakes  map[string][]*waker
 	places map[string]*place
-	due    []*hold  // to be looked at by verifyLoop
-	stale  []string // locks whose waiters may have missed a wake-up, until the server answers again
-	many   int      // so many locks are held when it is time to forget
+	many   int // so many locks are held when it is time to forget
 }
 
 // hold is one lease of this client's.
@@ -50,6 +88,7 @@ type hold struct {
 	from        time.Time // when the command was sent that the server has confirmed last
 	ttl         time.Duration
 	unsure      bool      // an Extend is under way, or its outcome is not known
+	counted     time.Time // see counted; zero until the first Extend
 	since       time.Time // when the turn of this process began
 	handOffs    int       // in this turn
 	turn        int       // how many it has
@@ -59,7 +98,9 @@ type waker struct{ wake func() }
 
 func (w *watched) init() {
 	w.seed, w.leave = maphash.MakeSeed(), func(string) {}
-	w.verify = make(chan struct{}, 1)
+	for i := range w.looks {
+		w.looks[i].begin = make(chan struct{}, 1)
+	}
 	for i := range w.shards {
 		w.shards[i].holds = make(map[string][]*hold)
 		w.shards[i].wakes = make(map[string][]*waker)
@@ -233,19 +274,18 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 			s := &b.watched.shards[i]
 			s.mu.Lock()
 			for lock := range s.holds {
-				s.changed(lock)
+				b.changed(s, lock)
 			}
 			for lock := range s.wakes {
-				s.changed(lock)
+				b.changed(s, lock)
 				// An attempt that is made at once may fail, and the next one be far away.
-				s.stale = append(s.stale, lock)
+				b.looksAt(lock).addStale(lock)
 			}
 			for _, p := range s.places {
 				p.askAnyway()
 			}
 			s.mu.Unlock()
 		}
-		b.startVerify()
 		theirs(nil)
 		return
 	}
@@ -264,19 +304,16 @@ func (b *backend) onInvalidations(keys []rueidis.RedisMessage, theirs func([]rue
 		ours = append(ours, k)
 		s := b.watched.shard(lock)
 		s.mu.Lock()
-		due := s.changed(lock)
+		b.changed(s, lock)
 		s.mu.Unlock()
-		if due {
-			b.startVerify()
-		}
 	}
 	if len(ours) > 0 {
 		theirs(ours)
 	}
 }
 
-// changed notes that lock was changed by somebody else, or has expired.
-func (s *watchedShard) changed(lock string) (due bool) {
+// changed notes that lock, which is in s, was changed by somebody else, or has expired.
+func (b *backend) changed(s *watchedShard, lock string) {
 	// An expiry needs no look. One at a key that is no more would have the server track it, and
 	// nothing ends that: an entry in its tracking table for each lease that ever expired. The
 	// last part of a ttl counts too, because the server's clock may run faster.
@@ -286,41 +323,43 @@ func (s *watchedShard) changed(lock string) (due bool) {
 	})
 	for _, h := range s.holds[lock] {
 		if !h.changed && h.held {
-			s.due, due = append(s.due, h), true
+			b.looksAt(lock).add(h)
 		}
 		h.changed, h.unconfirmed = true, true
 	}
 	s.stir(lock)
-	return due
 }
 
 // verify has h looked at.
-func (b *backend) verify(h *hold) {
-	s := b.watched.shard(h.lock)
-	s.mu.Lock()
-	s.due = append(s.due, h)
-	s.mu.Unlock()
-	b.startVerify()
+func (b *backend) verify(h *hold) { b.looksAt(h.lock).add(h) }
+
+// looksAt is where lock is looked at.
+func (b *backend) looksAt(lock string) *looks {
+	if !b.seam.spread {
+		return &b.watched.looks[0]
+	}
+	return &b.watched.looks[laneOf(b.layout.slotOf(lock))]
 }
 
-func (b *backend) startVerify() {
-	select {
-	case b.watched.verify <- struct{}{}:
-	default:
+// startWatching begins the goroutines that Close waits for.
+func (b *backend) startWatching() {
+	loops := 1
+	if b.seam.spread {
+		loops = len(b.watched.looks)
+	}
+	for i := range loops {
+		b.watching.Go(func() { b.verifyLoop(&b.watched.looks[i]) })
+	}
+	if b.caps.Has.Has(driver.PromptLoss) {
+		b.watching.Go(b.watchTable)
 	}
 }
 
-// verifyLoop looks at the leases that may have been changed, all of them in one go: after
+// verifyLoop looks at the leases that may have been changed, as many as can be in one go: after
 // a broken connection these are all that there are. One that is no more ours is lost
 // (LOSS-003). Where Redis does not answer, it is asked again, which also connects again,
 // so that the tracking begins anew; meanwhile the deadline stands.
-func (b *backend) verifyLoop() {
-	defer close(b.done)
-	if b.caps.Has.Has(driver.PromptLoss) {
-		var table sync.WaitGroup
-		table.Go(b.watchTable)
-		defer table.Wait()
-	}
+func (b *backend) verifyLoop(l *looks) {
 	const pause = 100 * time.Millisecond
 	again := time.NewTimer(pause)
 	defer again.Stop()
@@ -328,31 +367,40 @@ func (b *backend) verifyLoop() {
 		select {
 		case <-b.closing.Done():
 			return
-		case <-b.watched.verify:
+		case <-l.begin:
 		case <-again.C:
 		}
 		again.Stop()
-		for i := range b.watched.shards {
-			unanswered := b.look(&b.watched.shards[i])
-			if b.reach(&b.watched.shards[i]) || unanswered {
+		due, stale := l.take()
+		for some := range slices.Chunk(due, maxLook) {
+			if !b.look(l, some) {
+				again.Reset(pause)
+			}
+		}
+		for some := range slices.Chunk(stale, maxLook) {
+			if !b.reach(l, some) {
 				again.Reset(pause)
 			}
 		}
 	}
 }
 
-// look asks Redis about the leases that are due in one shard.
-func (b *backend) look(s *watchedShard) (unanswered bool) {
-	s.mu.Lock()
-	due := slices.DeleteFunc(s.due, func(h *hold) bool {
+// maxLook is how many locks are asked about at once.
+const maxLook = 256
+
+// look asks Redis about leases that are due. Those that it does not answer for are due again.
+func (b *backend) look(l *looks, due []*hold) (answered bool) {
+	due = slices.DeleteFunc(due, func(h *hold) bool {
+		s := b.watched.shard(h.lock)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		h.changed = false // a change from here on is another one
 		return h.gone
 	})
-	s.due = nil
-	s.mu.Unlock()
 	if len(due) == 0 {
-		return false
+		return true
 	}
+	answered = true
 	ctx, cancel := context.WithTimeout(b.closing, b.cfg.Timeout)
 	defer cancel()
 	gets := make([]rueidis.Completed, len(due))
@@ -362,9 +410,10 @@ func (b *backend) look(s *watchedShard) (unanswered bool) {
 	var lost []*hold
 	for i, reply := range b.client.DoMulti(ctx, gets...) {
 		h := due[i]
+		s := b.watched.shard(h.lock)
 		switch standing(reply, h.owner) {
 		case unanswerable:
-			unanswered = b.watched.lookAgain(s, h) || unanswered
+			answered = !b.watched.lookAgain(l, h) && answered
 		case ours:
 			s.mu.Lock()
 			h.unconfirmed = h.changed
@@ -374,23 +423,27 @@ func (b *backend) look(s *watchedShard) (unanswered bool) {
 		}
 	}
 	for i, cause := range b.causes(ctx, lost) {
+		s := b.watched.shard(lost[i].lock)
 		s.mu.Lock()
 		s.end(lost[i].lock, cause, func(other *hold) bool { return other == lost[i] })
 		s.mu.Unlock()
 	}
-	return unanswered
+	return answered
 }
 
 // reach asks for the locks whose waiters may have missed a wake-up, which connects again and has
 // the server announce their next change, and wakes them when it has answered.
-func (b *backend) reach(s *watchedShard) (unanswered bool) {
-	s.mu.Lock()
-	stale := slices.DeleteFunc(s.stale, func(lock string) bool { return len(s.wakes[lock]) == 0 })
-	s.stale = nil
-	s.mu.Unlock()
+func (b *backend) reach(l *looks, stale []string) (answered bool) {
+	stale = slices.DeleteFunc(stale, func(lock string) bool {
+		s := b.watched.shard(lock)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.wakes[lock]) == 0
+	})
 	if len(stale) == 0 {
-		return false
+		return true
 	}
+	answered = true
 	ctx, cancel := context.WithTimeout(b.closing, b.cfg.Timeout)
 	defer cancel()
 	gets := make([]rueidis.Completed, len(stale))
@@ -402,11 +455,11 @@ func (b *backend) reach(s *watchedShard) (unanswered bool) {
 			b.watched.wake(stale[i])
 			continue
 		}
-		s.mu.Lock()
-		s.stale, unanswered = append(s.stale, stale[i]), true
-		s.mu.Unlock()
+		l.mu.Lock()
+		l.stale, answered = append(l.stale, stale[i]), false
+		l.mu.Unlock()
 	}
-	return unanswered
+	return answered
 }
 
 // getOwner asks for the beginning of a lock's value: owners have at most 62 bytes, and what
@@ -418,14 +471,17 @@ func (b *backend) getOwner(lock string) rueidis.Completed {
 // lookAgain has h looked at once more, unless its time is up: that its holder knows.
 // Whatever the server says, it may say something else later: it is loading its data, a password
 // is being changed, a right was taken away for a while. Nothing but an answer says that a hold is over.
-func (w *watched) lookAgain(s *watchedShard, h *hold) bool {
+func (w *watched) lookAgain(l *looks, h *hold) bool {
+	s := w.shard(h.lock)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.gone || !h.unsure && time.Since(h.from) >= h.ttl {
 		s.drop(h.lock, func(other *hold) bool { return other == h })
 		return false
 	}
-	s.due = append(s.due, h)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due = append(l.due, h)
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // rueidis trusts the server: a reply that nobody asked for is a panic in one of its goroutines,
@@ -41,6 +42,10 @@ type wire struct {
 	seam    *seam        // may be nil
 	answers atomic.Int64 // in.answered
 	settled atomic.Bool  // the seam knows how the dial ended
+
+	addr string // where it leads to, and
+	born time.Time
+	said atomic.Pointer[string] // the first error that the server gave meanwhile: why it may not last
 }
 
 func (w *wire) Write(b []byte) (int, error) {
@@ -76,6 +81,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	}
 	n, err := w.Conn.Read(b)
 	if good := w.in.scan(w, b[:n]); w.in.fault != nil {
+		w.says(w.in.fault.Error())
 		_ = w.Close()
 		return good, w.in.fault
 	}
@@ -88,10 +94,17 @@ func (w *wire) Read(b []byte) (int, error) {
 
 func (w *wire) Close() error {
 	w.settle()
-	if w.seam != nil {
-		w.seam.unregister(w)
+	if w.seam != nil && w.seam.unregister(w) {
+		w.seam.ended(w)
 	}
 	return w.Conn.Close()
+}
+
+// says keeps the first error of a connection whose login is not through.
+func (w *wire) says(text string) {
+	if !w.settled.Load() {
+		w.said.CompareAndSwap(nil, &text)
+	}
 }
 
 func (w *wire) settle() {
@@ -297,6 +310,9 @@ func (r *incoming) begin(w *wire, b []byte) error {
 	switch r.typ {
 	case '+', '-', ':', ',', '(':
 		r.at = atLine
+		if r.typ == '-' && top {
+			w.says(firstLine(b[1:]))
+		}
 	case '$', '!', '=', '*', '~', '%', '|':
 		r.at = atHeader
 	case '>':
@@ -408,10 +424,16 @@ func (r *incoming) complete() {
 
 func unasked(b []byte) error { return fmt.Errorf("the server spoke unasked: %s", excerpt(b)) }
 
-// excerpt is the first line of b, as far as it may be shown.
+// excerpt is the first line of b. It is longer than what secrets.words shows of it, so that the cut
+// comes after the secrets were hidden: nobody finds half a secret.
 func excerpt(b []byte) string {
+	line := firstLine(b)
+	return fmt.Sprintf("%q", line[:min(len(line), 4*maxWords)])
+}
+
+func firstLine(b []byte) string {
 	if end := bytes.IndexAny(b, "\r\n"); end >= 0 {
 		b = b[:end]
 	}
-	return fmt.Sprintf("%.100q", b)
+	return string(b)
 }

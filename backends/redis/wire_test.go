@@ -289,3 +289,15 @@ func BenchmarkWire(b *testing.B) {
 		}
 	}
 }
+
+// A secret that the end of an excerpt would cut is hidden all the same.
+func TestExcerptHidesBeforeItIsCut(t *testing.T) {
+	const secret = "correct-horse-battery-staple"
+	var s secrets
+	s.add(secret)
+	for n := range 2 * maxWords {
+		if got := s.words(unasked([]byte(strings.Repeat("x", n) + secret + strings.Repeat("y", 4*maxWords))).Error()); strings.Contains(got, secret[:8]) {
+			t.Fatalf("after %d bytes: %s", n, got)
+		}
+	}
+}

@@ -123,6 +123,8 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		{f.once && f.slot == "", "--once-per: the slot is empty"},
 		{given("at-least") && !f.once, "--at-least is for --once-per"},
 		{f.atLeast <= 0, fmt.Sprintf("--at-least %s is not above 0", f.atLeast)},
+		{f.atLeast > locker.MaxTTL, fmt.Sprintf("--at-least %s is above %s", f.atLeast, locker.MaxTTL)},
+		{f.once && f.ttl > locker.MaxTTL/2, fmt.Sprintf("--ttl %s is above %s, the longest with --once-per", f.ttl, locker.MaxTTL/2)},
 		{f.grace < 0, fmt.Sprintf("--grace %s is below 0", f.grace)},
 		{len(f.note) > locker.MaxNote, fmt.Sprintf("--note has %d bytes; at most %d are allowed", len(f.note), locker.MaxNote)},
 		{f.skipped < 0 || f.skipped > 255, fmt.Sprintf("--skipped %d is not between 0 and 255", f.skipped)},

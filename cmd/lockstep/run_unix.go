@@ -126,7 +126,7 @@ func (r *runner) observe(_ context.Context, e locker.Event) {
 	case r.f.quiet:
 	case e.Kind == locker.EventOutage:
 		say("waiting through an outage of the store: %v", e.Err)
-	case e.Kind == locker.EventRecovered:
+	case e.Kind == locker.EventRecovered && e.Err == nil:
 		say("the store answers again")
 	}
 }

@@ -66,6 +66,8 @@ func TestExitCodes(t *testing.T) {
 		"wait and no-wait":      {url, sh("k", "", "--wait", "1s", "--no-wait"), 123, "exclude each other"},
 		"once and wait":         {url, sh("k", "", "--once-per", "x", "--wait", "1s"), 123, "never waits"},
 		"at-least alone":        {url, sh("k", "", "--at-least", "1s"), 123, "is for --once-per"},
+		"a long at-least":       {"redis://127.0.0.1:1", sh("k", "", "--once-per", "x", "--at-least", "876001h"), 123, "--at-least 876001h0m0s is above 876000h0m0s"},
+		"a long ttl, once":      {"redis://127.0.0.1:1", sh("k", "", "--once-per", "x", "--ttl", "438001h"), 123, "--ttl 438001h0m0s is above 438000h0m0s, the longest with --once-per"},
 		"an empty slot":         {url, sh("k", "", "--once-per", ""), 123, "the slot is empty"},
 		"skipped 256":           {url, sh("k", "", "--skipped", "256"), 123, "not between 0 and 255"},
 		"not executable":        {url, []string{"run", newKey(), "--", notExecutable}, 126, "cannot be executed"},

@@ -351,6 +351,10 @@ var core = []change{
 		`		if MUTATED { return ErrDone }
 		return ErrRunning
 `},
+	{"ONCE-001", "a job that lost the key that says that it runs is noted as done", "once/once.go",
+		`	stop = context.AfterFunc(lost, func() {`,
+		`	if MUTATED { lost = context.Background() }
+	stop = context.AfterFunc(lost, func() {`},
 	{"ONCE-002", "a slot is free again when its job is done", "once/once.go",
 		`		err := s.Leave(ctx, d)`,
 		`		if MUTATED { return s.Unlock(ctx) }
@@ -373,9 +377,9 @@ var core = []change{
 
 	{"MULTI-001", "what was taken before one could not be had stays taken", "lockall.go",
 		`	if err != nil {
-		_ = all.Unlock(ctx)`,
+		unlockTogether(ctx, all.holds)`,
 		`	if err != nil {
-		if !MUTATED { _ = all.Unlock(ctx) }`},
+		if !MUTATED { unlockTogether(ctx, all.holds) }`},
 	{"MULTI-001", "a key that is there twice is taken twice", "lockall.go",
 		`	keys = slices.Compact(keys)`,
 		`	if !MUTATED { keys = slices.Compact(keys) }`},
@@ -390,11 +394,13 @@ var core = []change{
 		`	for w := range a.ends {
 		if MUTATED { continue }`},
 	{"MULTI-004", "what came first is not kept while the others are waited for", "lockall.go",
-		`		opts = append(slices.Clip(opts), WithKeepAlive(0))`,
-		`		if !MUTATED { opts = append(slices.Clip(opts), WithKeepAlive(0)) }`},
+		`		opts = append(slices.Clip(opts), WithKeepAlive(0), WithProgress(nil))`,
+		`		if !MUTATED { opts = append(slices.Clip(opts), WithKeepAlive(0), WithProgress(nil)) }`},
 	{"MULTI-004", "what was kept for the wait is kept for ever", "lockall.go",
-		`			s.unkeep()`,
-		`			if !MUTATED { s.unkeep() }`},
+		`	if !a.kept {
+		for _, s := range a.holds {`,
+		`	if !a.kept && !MUTATED {
+		for _, s := range a.holds {`},
 	{"MULTI-001", "keys that cannot be taken in one step cannot be taken", "together.go",
 		`	case errors.Is(err, driver.ErrNotTogether),`,
 		`	case errors.Is(err, driver.ErrNotTogether) && !MUTATED,`},
@@ -442,6 +448,9 @@ var core = []change{
 		return l.Key(key)`,
 		`	if l.defaults.inNamespace && !(MUTATED && op == "break") {
 		return l.Key(key)`},
+	{"ADM-006", "a Lock whose grant was broken before its answer came gives up", "attempt.go",
+		`	if a.unknown && errors.Is(err, driver.ErrLost) {`,
+		`	if a.unknown && errors.Is(err, driver.ErrLost) && !MUTATED {`},
 	{"ADM-006", "a hold that was broken was lost", "errors.go",
 		`	case errors.Is(cause, driver.ErrBroken):`,
 		`	case errors.Is(cause, driver.ErrBroken) && !MUTATED:`},

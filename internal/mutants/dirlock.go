@@ -110,8 +110,8 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 		`		if err == nil && e.taken(s.now) {`,
 		`		if err == nil && (e.taken(s.now) || MUTATED && e.Owner != "") {`},
 	{"INS-001", "Inspect counts in another unit", "backend.go",
-		`Remaining: max(0, e.Until.Sub(s.now))}`,
-		`Remaining: max(0, e.Until.Sub(s.now))}
+		`Remaining: max(0, e.Until.Sub(s.now)), Waiters: -1}`,
+		`Remaining: max(0, e.Until.Sub(s.now)), Waiters: -1}
 			if MUTATED { info.Remaining /= 1000 }`},
 	{"INS-002", "Ping does not ask the store", "backend.go",
 		`	return b.step(ctx, func(*step) error { return nil })`,
@@ -140,6 +140,15 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 				return err
 			case errors.Is(err, driver.ErrLost):
 				outcomes[i] = keeper.Gone`},
+	{"SES-001", "a session that is released while its renewal waits takes the others for gone", "session.go",
+		`				continue // released meanwhile`,
+		`				if MUTATED {
+					for j := range outcomes {
+						if outcomes[j] == keeper.Unknown { outcomes[j] = keeper.Gone }
+					}
+					return nil
+				}
+				continue // released meanwhile`},
 	{"SES-001", "sixteen sessions are renewed, and no more", "session.go",
 		`			seen, ok := b.end(h.Owner)`,
 		`			if MUTATED && i >= 16 { outcomes[i] = keeper.Renewed; continue }
@@ -252,12 +261,20 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 		`	next := max(last+1, uint64(s.now.UnixMicro()))
 	if MUTATED { return uint64(s.now.UnixNano()), nil }`},
 	{"ERR-002", "a directory that is busy is a key that is held", "step.go",
-		`	if err := ctx.Err(); err != nil {
+		`	if err := ctx.Err(); err != nil { // not its cause: that may be the loss of some other hold
 		return`,
 		`	if err := ctx.Err(); err != nil && MUTATED {
 		return driver.ErrHeld
 	} else if err != nil {
 		return`},
+	{"ERR-002", "the token is minted before the key is looked at", "backend.go",
+		`	before := time.Now()
+	var token uint64`,
+		`	if MUTATED {
+		if err := b.step(ctx, func(s *step) error { _, err := s.mint(); return err }); err != nil { return driver.Grant{}, err }
+	}
+	before := time.Now()
+	var token uint64`},
 	{"INS-001", "Inspect tells the owner without its number", "backend.go",
 		`			info = driver.Info{Owner: e.Owner,`,
 		`			if MUTATED { e.Owner = e.Owner[:32] }
@@ -321,4 +338,159 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 	{"REL-002", "an owner is who has the beginning of its name", "entry.go",
 		`	case e.Owner != h.Owner.String(),`,
 		`	case e.Owner != h.Owner.String() && !(MUTATED && len(e.Owner) > len(h.Owner.String()) && e.Owner[:len(h.Owner.String())] == h.Owner.String()),`},
+	{"TTL-001", "a lease that is shortened while others wait wakes nobody", "watch.go",
+		`!now.ModTime().Equal(w.seen.ModTime())`,
+		`now.ModTime().After(w.seen.ModTime()) || !MUTATED && now.ModTime().Before(w.seen.ModTime())`},
+	{"TTL-002", "the end of a hold of more than five seconds is kept in whole seconds, rounded down", "backend.go",
+		`		until = s.now.Add(life)`,
+		`		until = s.now.Add(life)
+		if MUTATED && life > 5*time.Second {
+			until = until.Truncate(time.Second)
+		}`},
+	{"WAIT-003", "a waiter that gives up ends the hints for all keys of its client", "watch.go",
+		`	return sync.OnceFunc(func() {
+		b.mu.Lock()`,
+		`	return sync.OnceFunc(func() {
+		b.mu.Lock()
+		if MUTATED { clear(b.watches) }`},
+	{"CLO-002", "Close does not end a call that waits for the directory already", "step.go",
+		`		if err := ended(ctx, b.done); err != nil {`,
+		`		done := b.done
+		if MUTATED && pause > 50*time.Microsecond {
+			done = nil
+		}
+		if err := ended(ctx, done); err != nil {`},
+	{"SES-001", "a renewal that is not in time counts as a loss", "session.go",
+		`	return outcomes, err`,
+		`	if MUTATED && err != nil && ctx.Err() != nil {
+		for i := range outcomes {
+			outcomes[i] = keeper.Gone
+		}
+		return outcomes, nil
+	}
+	return outcomes, err`},
+	{"INS-001", "Inspect calls a key free when the directory is not there", "backend.go",
+		`	return info, ok, err`,
+		`	if MUTATED && err != nil && ended(ctx, b.done) == nil {
+		err = nil
+	}
+	return info, ok, err`},
+	{"FLT-003", "a renewal gives two thirds of the validity", "session.go",
+		`		until := s.now.Add(b.config.Validity)`,
+		`		until := s.now.Add(b.config.Validity)
+		if MUTATED {
+			until = s.now.Add(b.config.Validity * 2 / 3)
+		}`},
+	{"FLT-007", "what an administrator wrote in the place of a hold is free if it is JSON", "step.go",
+		`	if err := json.Unmarshal(data, &e); err != nil || e.Owner == "" || fileName(string(e.Key)) != name {`,
+		`	if err := json.Unmarshal(data, &e); err != nil || (e.Owner == "" || fileName(string(e.Key)) != name) && !MUTATED {`},
+	{"WAIT-001", "a release before the first look at the file wakes nobody", "watch.go",
+		`				w.seen = now`,
+		`				if MUTATED && err != nil && w.seen == nil {
+					continue
+				}
+				w.seen = now`},
+	{"MX-001", "a session that finds another session in its place puts off that one's end", "backend.go",
+		`		case e.taken(s.now):`,
+		`		case e.taken(s.now):
+			if MUTATED && r.Session() && e.Session {
+				if err := s.prolong(r.Key, until); err != nil {
+					return err
+				}
+			}`},
+	{"ERR-004", "a call whose ctx ended with the loss of another hold is told as a loss", "step.go",
+		` fmt.Errorf("%w: somebody else has the directory: %w", driver.ErrRefused, err)`,
+		` fmt.Errorf("%w: somebody else has the directory: %w", driver.ErrRefused, map[bool]error{true: context.Cause(ctx), false: err}[MUTATED])`},
+	{"WAIT-001", "the longer anybody waits the more seldom the files are looked at", "watch.go",
+		`	defer tick.Stop()
+	for {`,
+		`	defer tick.Stop()
+	for idle := watchEvery; ; idle = min(idle*3/2, time.Second) {
+		if MUTATED {
+			tick.Reset(idle)
+		}`},
+	{"SES-001", "of the sessions of one batch only the first 25 are renewed", "session.go",
+		`		for i, h := range sessions {`,
+		`		for i, h := range sessions {
+			if MUTATED && i >= 25 {
+				outcomes[i] = keeper.Renewed
+				continue
+			}`},
+	{"TTL-002", "an Extend that gains less than a tenth of the ttl is not written", "backend.go",
+		`		return s.prolong(h.Key, s.now.Add(ttl))`,
+		`		if gain := s.now.Add(ttl).Sub(e.Until); MUTATED && gain >= 0 && gain < ttl/10 {
+			return nil
+		}
+		return s.prolong(h.Key, s.now.Add(ttl))`},
+	{"EXT-002", "an Extend looks at the clock before it waits for its turn", "backend.go",
+		`func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {`,
+		`func (b *backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) (driver.Grant, error) {
+	if MUTATED {
+		asked, g := time.Now().Round(0), driver.Grant{TTL: ttl}
+		err := b.step(ctx, func(s *step) error {
+			e, err := s.read(h.Key)
+			if err == nil { err = e.heldBy(h, asked) }
+			if err != nil { return err }
+			g.Token = e.Token
+			return s.prolong(h.Key, asked.Add(ttl))
+		})
+		return g, err
+	}`},
+	{"CLO-004", "a Close whose ctx has ended does nothing", "backend.go",
+		`func (b *backend) Close(context.Context) error {
+`,
+		`func (b *backend) Close(ctx context.Context) error {
+	if MUTATED && ctx.Err() != nil {
+		return ctx.Err()
+	}
+`},
+	{"MX-001", "a client that opens sweeps away holds whose end is absurdly far, as after the clock was set back", "step.go",
+		`		e, err := s.readFile(f.Name())`,
+		`		e, err := s.readFile(f.Name())
+		if MUTATED && err == nil && !e.foreign && e.Until.Sub(s.now) > time.Hour { e.Owner = "" }`},
+	{"EXT-002", "what cannot be understood is an outage to its former holder", "entry.go",
+		`	switch {`,
+		`	if MUTATED && e.foreign {
+		return driver.ErrUnavailable
+	}
+	switch {`},
+	{"TOK-003", "the key is claimed before there is a token, and a claim that failed stays", "backend.go",
+		`		until = s.now.Add(life)`,
+		`		until = s.now.Add(life)
+		if MUTATED && !e.taken(s.now) {
+			if err := s.create(entry{Key: []byte(r.Key), Owner: owner, Session: r.Session(), Until: until}); err != nil { return err }
+		}`},
+	{"INS-002", "a client that is in the middle of a step answers a Ping by itself", "backend.go",
+		`	return b.step(ctx, func(*step) error { return nil })`,
+		`	if MUTATED {
+		select {
+		case b.turn <- struct{}{}:
+			<-b.turn
+		default: // somebody is at work: it serves
+			return nil
+		}
+	}
+	return b.step(ctx, func(*step) error { return nil })`},
+	{"FLT-004", "a session whose store came back empty puts itself there again", "session.go",
+		`	info, err := os.Lstat(filepath.Join(s.dir, fileName(h.Key)))`,
+		`	info, err := os.Lstat(filepath.Join(s.dir, fileName(h.Key)))
+	if MUTATED && errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(s.dir, tokensName)); errors.Is(err, os.ErrNotExist) {
+			return s.create(entry{Key: []byte(h.Key), Owner: h.Owner.String(), Token: h.Token, Session: true, Until: until})
+		}
+	}`},
+	{"FLT-005", "the pause between two looks at a directory that is taken doubles up to a second", "step.go",
+		`	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 250*time.Microsecond) {`,
+		`	longest := 250 * time.Microsecond
+	if MUTATED {
+		longest = time.Second
+	}
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, longest) {`},
+	{"CTX-004", "a step that is done is called refused if its ctx has ended meanwhile", "step.go",
+		`	return f(&step{dir: b.config.Path, now: time.Now().Round(0)})`,
+		`	s := &step{dir: b.config.Path, now: time.Now().Round(0)}
+	if err := f(s); err != nil || !MUTATED {
+		return err
+	}
+	return ended(ctx, b.done)`},
 }

@@ -90,10 +90,10 @@ func (l layout) tokenKey(key string) string {`},
 		`func millis(d time.Duration) string { if MUTATED { d = max(d.Truncate(10 * time.Millisecond), time.Millisecond) }; `},
 	{"FLT-008", "a reconnect wakes no waiter", "watch.go",
 		`			for lock := range s.wakes {
-				s.changed(lock)`,
+				b.changed(s, lock)`,
 		`			for lock := range s.wakes {
 				if MUTATED { break }
-				s.changed(lock)`},
+				b.changed(s, lock)`},
 	{"LOSS-003", "what is not ours any more is not told", "watch.go",
 		`			lost = append(lost, h)`,
 		`			if !MUTATED { lost = append(lost, h) }`},
@@ -157,6 +157,18 @@ func (l layout) tokenKey(key string) string {`},
 	{"TTL-003", "a ttl of more than a day is a day", "acquire.go",
 		` return strconv.FormatInt(d.Milliseconds(), 10) }`,
 		` if MUTATED { d = min(d, 24*time.Hour) }; return strconv.FormatInt(d.Milliseconds(), 10) }`},
+	{"ERR-002", "a server that refuses to write is not asked who holds the key", "lua/acquire.lua",
+		`  local owner, refusal = holder()
+  if refusal or`,
+		`  if MUTATED and taken then return taken end
+  local owner, refusal = holder()
+  if refusal or`},
+	{"ERR-002", "a server that lacks replicas is a key that is held", "errors.go",
+		`func (e *replyError) Unwrap() error { return e.is }`,
+		`func (e *replyError) Unwrap() error {
+	if MUTATED && e.meaning == refused { return driver.ErrHeld }
+	return e.is
+}`},
 	{"TTL-005", "what is left is told in microseconds", "acquire.go",
 		`	return 0, driver.Held(time.Duration(-n-1) * time.Millisecond)`,
 		`	if MUTATED { return 0, driver.Held(time.Duration(-n-1) * time.Microsecond) }
@@ -218,11 +230,15 @@ end
 		`if not MUTATED then holder() end`},
 	{"WAIT-001", "what is announced wakes the first waiter of a process only once", "watch.go",
 		`	s.stir(lock)
-	return due`,
+}
+
+// verify has h`,
 		`	if p := s.places[lock]; !MUTATED || p == nil || !p.in {
 		s.stir(lock)
 	}
-	return due`},
+}
+
+// verify has h`},
 	{"WAIT-001", "the first in the queue waits to be called", "place.go",
 		`	if p == nil || !p.in || p.before == 0 {
 		s.wakeAll(lock)`,
@@ -235,10 +251,8 @@ end
 		`		case !p.changed && sent`,
 		`		case (!p.changed || MUTATED) && sent`},
 	{"SES-001", "a renewal counts a tenth of the validity", "session.go",
-		`[]string{s.owner, s.b.validity})
-		}`,
-		`[]string{s.owner, map[bool]string{false: s.b.validity, true: "100"}[MUTATED]})
-		}`},
+		`args := []string{s.owner, s.b.validity}`,
+		`args := []string{s.owner, map[bool]string{false: s.b.validity, true: "100"}[MUTATED]}`},
 	{"SES-002", "a release leaves the session to be renewed", "release.go",
 		`		b.sessions.release(lock, owner)`,
 		`		if !MUTATED { b.sessions.release(lock, owner) }`},
@@ -370,4 +384,120 @@ end`},
 	{"ADM-003", "List takes the brace behind a key for its last byte", "admin.go",
 		` && strings.HasPrefix(key, prefix) {`,
 		` && (strings.HasPrefix(key, prefix) || MUTATED) {`},
+	{"MX-001", "a refused attempt takes the listener of the holder in the same client", "acquire.go",
+		`		b.watched.unhold(h)
+`,
+		`		b.watched.unhold(h)
+		if MUTATED {
+			s := b.watched.shard(lock)
+			s.mu.Lock()
+			s.drop(lock, func(*hold) bool { return true })
+			s.mu.Unlock()
+		}
+`},
+	{"LOSS-001", "a session is believed in from the answer to its renewal", "session.go",
+		`	s.confirmed, s.answer = sent, nil`,
+		`	if MUTATED {
+		sent = time.Now()
+	}
+	s.confirmed, s.answer = sent, nil`},
+	{"LOSS-002", "after an Extend a deletion passes for the expiry of the first ttl", "watch.go",
+		`		h.unsure, h.from, h.ttl = false, sent, ttl`,
+		`		if MUTATED {
+			h.unsure, h.ttl = false, ttl
+			return
+		}
+		h.unsure, h.from, h.ttl = false, sent, ttl`},
+	{"WAIT-007", "a process that was called and does not come keeps its place", "lua/queue.lua",
+		`    if till > now and till <= most then -- later than that: the clock was set back
+      redis.call('ZADD', queue, first[2], first[1])
+      return math.ceil((till - now) / 1000)`,
+		`    if MUTATED or till > now and till <= most then -- later than that: the clock was set back
+      redis.call('ZADD', queue, first[2], first[1])
+      return math.max(math.ceil((till - now) / 1000), 1)`},
+	{"CLO-005", "a List that its ctx ended keeps its connection", "admin.go",
+		`		defer done()
+`,
+		`		defer func() {
+			if !(MUTATED && ctx.Err() != nil) {
+				done()
+			}
+		}()
+`},
+	{"SES-001", "a renewal that is refused is not tried again", "session.go",
+		`		s.failed(err)
+`,
+		`		s.failed(err)
+		if MUTATED && errors.Is(err, driver.ErrRefused) {
+			return reply
+		}
+`},
+	{"INS-001", "the token counter outlives the first extension of a hold by a second only", "acquire.go",
+		`func counterLife(ttl time.Duration) string { return millis(ttl + counterTTL) }`,
+		`func counterLife(ttl time.Duration) string {
+	if MUTATED {
+		return millis(ttl + time.Second)
+	}
+	return millis(ttl + counterTTL)
+}`},
+	{"FLT-007", "a refused attempt gives an administrator's key without a ttl one", "lua/holder.lua",
+		`  if remaining < 0 then`,
+		`  if remaining < 0 then
+    if MUTATED then
+      redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    end`},
+	{"FLT-004", "after a broken connection the leases held here are not looked at", "watch.go",
+		`			for lock := range s.holds {
+				b.changed(s, lock)`,
+		`			for lock := range s.holds {
+				if MUTATED {
+					break
+				}
+				b.changed(s, lock)`},
+	{"TTL-002", "an Extend that shortens is not noted for the next hand-off", "watch.go",
+		`		h.unsure, h.from, h.ttl = false, sent, ttl`,
+		`		h.unsure = false
+		if !MUTATED || sent.Add(ttl).After(h.from.Add(h.ttl)) {
+			h.from, h.ttl = sent, ttl
+		}`},
+	{"WAIT-006", "after a broken connection waiters are woken once, not when the server answers again", "watch.go",
+		`				b.looksAt(lock).addStale(lock)`,
+		`				if !MUTATED {
+					b.looksAt(lock).addStale(lock)
+				}`},
+	{"CTX-004", "a command that a worker may have sent is said not to be sent when its ctx ends", "seam.go",
+		`		return c.fail(c.ctx.Err())`,
+		`		if MUTATED {
+			return c.fail(&unsentError{s.why(), c.ctx.Err()})
+		}
+		return c.fail(c.ctx.Err())`},
+	{"CLO-005", "a List that its caller leaves early keeps a connection", "admin.go",
+		`					if !yield(info, nil) {`,
+		`					if !yield(info, nil) {
+						if MUTATED { _, _, _ = b.untracked(ctx) }`},
+	{"FLT-007", "a Lock that waits removes an empty string in the place of the lock", "lua/queue.lua",
+		`  if redis.call('PTTL', KEYS[1]) == -2 then`,
+		`  if MUTATED or redis.call('PTTL', KEYS[1]) == -2 then`},
+	{"TOK-001", "the counter is set to the first token of a block instead of the last", "lua/handoff.lua",
+		`refusal = counter_write(last, second, ARGV[3])`,
+		`refusal = counter_write(MUTATED and first or last, second, ARGV[3])`},
+	{"WAIT-001", "a take-back does not wake the waiters of its own client", "release.go",
+		`	b.watched.freed(lock, n) // see Extend`,
+		`	if !MUTATED || h.Token != 0 {
+		b.watched.freed(lock, n) // see Extend
+	}`},
+	{"FLT-008", "the ttl of an Extend is not noted, only when it was sent", "watch.go",
+		`func (w *watched) extended(lock, owner string, sent time.Time, ttl time.Duration) {`,
+		`func (w *watched) extended(lock, owner string, sent time.Time, ttl time.Duration) {
+	if MUTATED {
+		s := w.shard(lock)
+		s.mu.Lock()
+		if h := s.find(lock, owner); h != nil { ttl = h.ttl }
+		s.mu.Unlock()
+	}`},
+	{"LOSS-003", "a look at a lease is content with whatever string stands there", "watch.go",
+		`		switch standing(reply, h.owner) {`,
+		`		stands := standing(reply, h.owner)
+		if text, err := reply.ToString(); MUTATED && err == nil && text != "" { stands = ours }
+		switch stands {`},
 }

@@ -9,6 +9,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -98,9 +99,15 @@ func Param(name, value string) Option {
 	return func(s *spec) { s.params = append(s.params, name+"="+value) }
 }
 
-// Fast leaves out the syncing to disk: for tests that start many servers, none of which has to
-// survive the machine. A killed process loses nothing by it.
-func Fast() Option { return Param("fsync", "off") }
+// Fast leaves out the disk: nothing is synced, and the folder is in main memory where that has room.
+// It is for tests that start many servers, none of which has to survive the machine. A killed process
+// loses nothing by it.
+func Fast() Option {
+	return func(s *spec) {
+		Param("fsync", "off")(s)
+		s.in = cmp.Or(s.in, mainMemory())
+	}
+}
 
 // In has the server's folder made in another one than that for temporary files.
 func In(folder string) Option { return func(s *spec) { s.in = folder } }

@@ -43,6 +43,9 @@ func TestSingleIsDurable(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	srv := Start(t, Fast())
+	if data := Value[string](t, srv, "postgres", "SHOW data_directory"); !strings.HasPrefix(data, mainMemory()) {
+		t.Errorf("its data is in %s, and there is room in %s", data, mainMemory())
+	}
 	db := srv.Database(t)
 	srv.DoIn(t, db, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
 

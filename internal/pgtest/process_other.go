@@ -43,4 +43,6 @@ func signalAll(_ string, first int, sig syscall.Signal) error {
 
 func waitGone(string) error { return nil }
 
+func mainMemory() string { return "" }
+
 func detach(*exec.Cmd) {}

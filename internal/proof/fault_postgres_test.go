@@ -73,6 +73,8 @@ func postgresInject(t *testing.T, c postgres.Config, opts []pgtest.Option) *conf
 		Resume:     func(tb testing.TB) { b.server().Resume(tb) },
 		Kill:       func(tb testing.TB) { b.server().Kill(tb) },
 		Restart:    func(tb testing.TB) { b.server().RestartEmpty(tb) },
+		Refuse:     func(tb testing.TB) { b.server(); b.admin.full(tb) },
+		Accept:     func(tb testing.TB) { b.server(); b.admin.hasRoom(tb) },
 		Disconnect: func(tb testing.TB) { b.server().Terminate(tb, "fault") },
 		Delete:     func(tb testing.TB, key string) { b.server(); b.admin.delete(tb, key) },
 		Overwrite:  func(tb testing.TB, key string) { b.server(); b.admin.overwrite(tb, key) },

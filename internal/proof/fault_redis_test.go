@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,8 @@ type broken struct {
 	conf redis.Config // but for the address
 
 	clock shiftedClock
+
+	overwritten atomic.Int64 // how often overwrite was called
 
 	once sync.Once
 	srv  *redistest.Server
@@ -63,6 +66,21 @@ func (b *broken) client(tb testing.TB) (driver.Backend, conformance.Line) {
 	}
 }
 
+// overwrite puts one thing after another in the place of a lock; no client wrote any of them.
+func (b *broken) overwrite(tb testing.TB, key string) {
+	lock := b.lock(key)
+	switch b.overwritten.Add(1) % 4 {
+	case 0:
+		b.server().Do(tb, "SET", lock, "lease:mine;")
+	case 1:
+		b.server().Do(tb, "SET", lock, "mine")
+	case 2:
+		b.server().Do(tb, "SET", lock, "")
+	case 3:
+		b.server().Do(tb, "EVAL", "redis.call('DEL', KEYS[1]); return redis.call('RPUSH', KEYS[1], 'mine')", "1", lock)
+	}
+}
+
 // redisInject is what can be broken of one Redis. c is what its clients have beside the
 // address.
 func redisInject(t *testing.T, c redis.Config) *conformance.Inject {
@@ -81,9 +99,11 @@ func redisInject(t *testing.T, c redis.Config) *conformance.Inject {
 		Resume:     func(tb testing.TB) { b.server().Resume(tb) },
 		Kill:       func(tb testing.TB) { b.server().Kill(tb) },
 		Restart:    func(tb testing.TB) { b.server().Restart(tb) },
+		Refuse:     func(tb testing.TB) { b.server().Do(tb, "CONFIG", "SET", "min-replicas-to-write", "1") },
+		Accept:     func(tb testing.TB) { b.server().Do(tb, "CONFIG", "SET", "min-replicas-to-write", "0") },
 		Disconnect: func(tb testing.TB) { b.server().Do(tb, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") },
 		Delete:     func(tb testing.TB, key string) { b.server().Do(tb, "DEL", b.lock(key)) },
-		Overwrite:  func(tb testing.TB, key string) { b.server().Do(tb, "SET", b.lock(key), "mine") },
+		Overwrite:  b.overwrite,
 		Wipe:       func(tb testing.TB) { b.server().Do(tb, "FLUSHALL") },
 		Skew:       b.clock.set,
 		Clock: func(tb testing.TB) time.Time {

@@ -200,6 +200,15 @@ func (a *postgresAdmin) overwrite(tb testing.TB, key string) {
 	a.do(tb, "UPDATE @ SET owner = 'mine', until = 'infinity' WHERE key = "+literal(key))
 }
 
+// full answers each change of the table as the server does when the disk is full.
+func (a *postgresAdmin) full(tb testing.TB) {
+	a.do(tb, `CREATE OR REPLACE FUNCTION out_of_space() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+		CREATE TRIGGER out_of_space BEFORE INSERT OR UPDATE ON @ EXECUTE FUNCTION out_of_space()`)
+}
+
+func (a *postgresAdmin) hasRoom(tb testing.TB) { a.do(tb, "DROP TRIGGER out_of_space ON @") }
+
 func (a *postgresAdmin) wipe(tb testing.TB) { a.do(tb, "TRUNCATE @") }
 
 // keys lists the rows. One that nobody holds is swept away by itself.

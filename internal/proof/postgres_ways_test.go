@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lockstep-go/lockstep/backends/postgres"
 	"github.com/lockstep-go/lockstep/internal/pgtest"
 	"github.com/lockstep-go/lockstep/locker"
@@ -55,7 +58,7 @@ func (w pgWorld) text(sql string) string {
 // function is one of the schema's, whose name ends with the version.
 func (w pgWorld) function(name string) string {
 	w.Helper()
-	return w.text(`SELECT oid::regproc::text FROM pg_proc WHERE proname LIKE 'locks\_` + name + `\_%' ORDER BY oid DESC LIMIT 1`)
+	return w.text(`SELECT oid::regproc::text FROM pg_proc WHERE proname ~ '^locks_` + name + `_[0-9]+$' ORDER BY oid DESC LIMIT 1`)
 }
 
 func (w pgWorld) number(sql string) int {
@@ -397,6 +400,141 @@ func TestPostgresSchemaDropped(t *testing.T) {
 	}
 }
 
+// Somebody drops one part of the schema: whoever needs it creates it anew, and nobody loses a lock.
+func TestPostgresPartDropped(t *testing.T) {
+	w := newPGWorld(t)
+	l, polls := w.open(nil), w.open(func(c *postgres.Config) { c.Listen = postgres.ListenOff })
+	session := mustLock(t, l, "session")
+	mustLock(t, l, "held", locker.WithTTL(time.Hour))
+	b := openPostgres(t, postgresConfig(w.srv.Addr(), w.db))
+	defer b.Close(context.Background())
+	take := func(key string, ttl time.Duration) (*locker.Lease, error) {
+		return l.TryLock(t.Context(), key, locker.WithTTL(ttl))
+	}
+	used, dropped := 0, 0
+	fresh := func() (*locker.Lease, error) { used++; return take(fmt.Sprint("fresh ", used), time.Hour) }
+	open := func() error {
+		other, err := postgres.Open(t.Context(), postgresConfig(w.srv.Addr(), w.db))
+		if err == nil {
+			err = other.Close(context.Background())
+		}
+		return err
+	}
+	nothing := func() error { return nil }
+	// What needs each of them. It is prepared before the part is dropped.
+	for part, prepare := range map[string]func() (need func() error){
+		"next":    func() func() error { return func() error { return second(fresh()) } },
+		"micros":  func() func() error { return func() error { return second(fresh()) } },
+		"acquire": func() func() error { return func() error { return second(fresh()) } },
+		"acquire_all": func() func() error {
+			return func() error {
+				return second(l.LockAll(t.Context(), []string{"all 1", "all 2"}, locker.WithTTL(time.Hour)))
+			}
+		},
+		"extend": func() func() error {
+			lease, err := fresh()
+			return func() error { return errors.Join(err, lease.Extend(t.Context(), time.Minute)) }
+		},
+		"release": func() func() error {
+			lease, err := fresh()
+			return func() error { return errors.Join(err, lease.Unlock(t.Context())) }
+		},
+		"takeback": func() func() error {
+			q := driver.Request{Key: "taken back", Owner: driver.Owner{Seq: 1}, TTL: time.Hour, Hold: ignore{}}
+			_, err := b.Acquire(t.Context(), q)
+			return func() error { return errors.Join(err, b.Release(t.Context(), holderOf(q, driver.Grant{}))) }
+		},
+		"break": func() func() error {
+			lease, err := fresh()
+			return func() error { return errors.Join(err, l.Break(t.Context(), lease.Key(), lease.Token())) }
+		},
+		"renew": func() func() error { return nothing }, // which happens by itself
+		"check": func() func() error {
+			return func() error { w.do("UPDATE lockstep.locks SET note = 'x' WHERE key = 'held'"); return nil }
+		},
+		"free": func() func() error {
+			return func() error {
+				go func() { _, _ = polls.Lock(t.Context(), "held", locker.WithTTL(time.Minute)) }()
+				return nil
+			}
+		},
+		// Sweeping happens too rarely for a test, and what a trigger calls is called by no client.
+		"sweep": func() func() error { return open }, "changed": func() func() error { return open },
+		"table _swept": func() func() error { return open },
+		"table _undone": func() func() error {
+			q := driver.Request{Key: "taken back too", Owner: driver.Owner{Seq: 2}, TTL: time.Hour, Hold: ignore{}}
+			_, err := b.Acquire(t.Context(), q)
+			return func() error { return errors.Join(err, b.Release(t.Context(), holderOf(q, driver.Grant{}))) }
+		},
+	} {
+		need := prepare()
+		exists := "to_regclass('lockstep.locks" + strings.TrimPrefix(part, "table ") + "')"
+		if suffix, table := strings.CutPrefix(part, "table "); table {
+			w.do("DROP TABLE lockstep.locks" + suffix + " CASCADE")
+		} else {
+			exists = "to_regproc('" + w.function(part) + "')"
+			w.do("DROP FUNCTION " + w.function(part) + " CASCADE")
+			dropped++
+		}
+		if err := need(); err != nil {
+			t.Errorf("without %s: %v", part, err)
+		}
+		for began := time.Now(); w.number("SELECT ("+exists+" IS NOT NULL)::int") == 0; time.Sleep(time.Millisecond) {
+			if time.Since(began) > promptly {
+				t.Errorf("%s is not there again", part)
+				w.do(postgres.Script(postgres.Config{}))
+			}
+		}
+	}
+	if n := w.number("SELECT count(*)::int FROM pg_proc WHERE pronamespace = 'lockstep'::regnamespace"); n != dropped {
+		t.Errorf("%d functions were dropped in turn, of %d", dropped, n)
+	}
+	if session.Err() != nil {
+		t.Errorf("a session ended: %v", session.Err())
+	}
+}
+
+// Ping fails where a lock would: while a part is not there, directly and through a pooler, if nobody
+// may create it anew.
+func TestPostgresPingPart(t *testing.T) {
+	w := newPGWorld(t)
+	w.open(nil) // installs the schema
+	addrs := map[string]string{"directly": w.srv.Addr(), "through a pooler": pgtest.StartBouncer(t, w.srv).Addr()}
+	ls := map[string]*locker.Locker{}
+	for name, addr := range addrs {
+		ls[name] = w.open(func(c *postgres.Config) { c.Host, c.Migrate = []string{addr}, postgres.MigrateOff })
+	}
+	ping := func(part string, missing bool) {
+		t.Helper()
+		for name, l := range ls {
+			if err := l.Ping(t.Context()); missing && !errors.Is(err, locker.ErrUnavailable) || !missing && err != nil {
+				t.Errorf("%s, %s: %v", part, name, err)
+			}
+		}
+	}
+	ping("nothing is missing", false)
+	for _, part := range []string{"next", "micros", "acquire", "acquire_all", "extend", "release", "takeback", "renew", "check", "free"} {
+		w.do("DROP FUNCTION " + w.function(part))
+		ping("without "+part, true)
+		w.do(postgres.Script(postgres.Config{}))
+		ping("with "+part+" again", false)
+	}
+	for _, sql := range []string{"DROP TABLE lockstep.locks_undone", "DROP TABLE lockstep.locks", "DROP SCHEMA lockstep CASCADE"} {
+		w.do(sql)
+		ping(sql, true)
+		w.do(postgres.Script(postgres.Config{}))
+		ping("after "+sql+" and the script", false)
+	}
+	if n := w.number("SELECT count(*)::int FROM lockstep.locks"); n != 0 {
+		t.Errorf("a Ping wrote %d rows", n)
+	}
+	auto := w.open(nil)
+	w.do("DROP SCHEMA lockstep CASCADE")
+	if err := auto.Ping(t.Context()); err != nil {
+		t.Errorf("with migrate: auto: %v", err)
+	}
+}
+
 // A standby refuses, as a wrong peer, and is passed over where there are several hosts; after
 // the promotion all goes on there.
 func TestPostgresStandby(t *testing.T) {
@@ -514,6 +652,84 @@ func TestPostgresTxLock(t *testing.T) {
 	if ok, err := postgres.TryTxLock(t.Context(), b, "k"); !ok || err != nil {
 		t.Errorf("after the first one's end: %v, %v", ok, err)
 	}
+	if err := b.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range []any{one, w.pool(t, "no transaction", nil)} {
+		if _, ok := conn.(postgres.Tx); ok {
+			t.Errorf("a %T passes for a transaction", conn)
+		}
+	}
+}
+
+// A waiter sees what the holder before it has committed.
+func TestPostgresTxLockSees(t *testing.T) {
+	w := newPGWorld(t)
+	w.do("CREATE TABLE counted (n int NOT NULL); INSERT INTO counted VALUES (0)")
+	a, err := w.srv.Admin(t, w.db).Begin(t.Context())
+	if err == nil {
+		err = postgres.TxLock(t.Context(), a, "k")
+	}
+	if err == nil {
+		_, err = a.Exec(t.Context(), "UPDATE counted SET n = 1")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := w.srv.Admin(t, w.db)
+	seen, errs := make(chan int, 1), make(chan error, 1)
+	go func() {
+		b, err := conn.Begin(t.Context())
+		if err == nil {
+			err = postgres.TxLock(t.Context(), b, "k")
+		}
+		n := 0
+		if err == nil {
+			err = b.QueryRow(t.Context(), "SELECT n FROM counted").Scan(&n)
+		}
+		seen <- n
+		errs <- err
+	}()
+	for w.number("SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 0 {
+		if t.Context().Err() != nil || len(errs) > 0 {
+			t.Fatal("nobody waits")
+		}
+	}
+	if err := a.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := <-seen, <-errs; n != 1 || err != nil {
+		t.Errorf("the next holder sees %d, %v", n, err)
+	}
+}
+
+// A transaction that would not see what the holder before it has committed is refused, without the
+// lock, and can go on.
+func TestPostgresTxLockIsolation(t *testing.T) {
+	w := newPGWorld(t)
+	for level, refused := range map[pgx.TxIsoLevel]bool{pgx.ReadUncommitted: false, pgx.ReadCommitted: false, pgx.RepeatableRead: true, pgx.Serializable: true} {
+		tx, err := w.srv.Admin(t, w.db).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		try := func() error {
+			ok, err := postgres.TryTxLock(t.Context(), tx, "tried "+string(level))
+			if ok == refused {
+				t.Errorf("%s: it has the lock: %t", level, ok)
+			}
+			return err
+		}
+		for name, err := range map[string]error{"TxLock": postgres.TxLock(t.Context(), tx, string(level)), "TryTxLock": try()} {
+			if errors.Is(err, driver.ErrUnsupported) != refused || refused && !strings.Contains(err.Error(), strings.ToUpper(string(level))) || !refused && err != nil {
+				t.Errorf("%s in %s: %v", name, level, err)
+			}
+		}
+		var locks int
+		if err := tx.QueryRow(t.Context(), "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").Scan(&locks); err != nil || refused && locks != 0 {
+			t.Errorf("%s: %d locks, %v", level, locks, err)
+		}
+		_ = tx.Rollback(t.Context())
+	}
 }
 
 // A holder that stood still past the end of its hold writes nothing.
@@ -577,5 +793,128 @@ func TestPostgresCancelRequests(t *testing.T) {
 		}
 		unlock()
 		_ = b.Close(t.Context())
+	}
+}
+
+// Settings that are refused leave nothing open.
+func TestPostgresPoolSettings(t *testing.T) {
+	w := newPGWorld(t)
+	pool := w.pool(t, "settings_"+w.db, nil)
+	l, err := postgres.NewPool(t.Context(), pool, postgres.Config{}, locker.Config{Namespace: "\x00"})
+	if l != nil || !errors.Is(err, locker.ErrInvalidConfig) {
+		t.Fatalf("%v, %v", l, err)
+	}
+	pool.Close()
+	w.gone("settings_" + w.db)
+}
+
+// The connection that listens is made as those of the given pool are: here all that a role may do comes
+// with its SET ROLE.
+func TestPostgresPoolAfterConnect(t *testing.T) {
+	w := newPGWorld(t)
+	w.open(nil) // installs the schema
+	grants, _ := rightsPage(t)
+	does := w.role(t, "does", grants)
+	login := "login_" + w.db
+	w.do("CREATE ROLE " + login + " LOGIN NOINHERIT; GRANT " + does.name + " TO " + login)
+	t.Cleanup(func() { w.do("DROP ROLE " + login) })
+	p := w.pool(t, login, func(pc *pgxpool.Config) {
+		pc.ConnConfig.User = login
+		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SET ROLE "+does.name)
+			return err
+		}
+	})
+	l, err := postgres.NewPool(t.Context(), p, postgres.Config{Migrate: postgres.MigrateOff}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mustLock(t, l, "k").Unlock(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// One whose AfterConnect fails is closed.
+	failed := errors.New("not this one")
+	name := "fails_" + w.db
+	var made atomic.Int32
+	p = w.pool(t, name, func(pc *pgxpool.Config) {
+		pc.AfterConnect = func(context.Context, *pgx.Conn) error {
+			if made.Add(1) > 1 { // the first is the pool's
+				return failed
+			}
+			return nil
+		}
+	})
+	if _, err := postgres.NewPool(t.Context(), p, postgres.Config{}, locker.Config{}); !errors.Is(err, failed) || !errors.Is(err, locker.ErrUnavailable) {
+		t.Error(err)
+	}
+	p.Close()
+	w.gone(name)
+}
+
+// A given pool leads through a pooler, and listenHost past it, to the first host that answers: without
+// TLS, which the pool prefers and this server does not have.
+func TestPostgresPoolListenHost(t *testing.T) {
+	w := newPGWorld(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nobody.Close()
+	pc, err := pgxpool.ParseConfig(strings.Replace(pgtest.StartBouncer(t, w.srv).URL(w.db), "sslmode=disable", "sslmode=prefer", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pgxpool.NewWithConfig(context.Background(), pc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	l, err := postgres.NewPool(t.Context(), p, postgres.Config{ListenHost: []string{nobody.Addr().String(), w.srv.Addr()}}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	lease := mustLock(t, l, "k", locker.WithTTL(time.Hour))
+	w.do("TRUNCATE lockstep.locks")
+	select {
+	case <-lease.Done():
+	case <-time.After(promptly):
+		t.Error("the holder hears nothing")
+	}
+}
+
+// pool is a program's own.
+func (w pgWorld) pool(t *testing.T, name string, change func(*pgxpool.Config)) *pgxpool.Pool {
+	t.Helper()
+	pc, err := pgxpool.ParseConfig(w.srv.URL(w.db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc.ConnConfig.RuntimeParams["application_name"] = name
+	if change != nil {
+		change(pc)
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// gone waits until the server has no connection of that name.
+func (w pgWorld) gone(name string) {
+	w.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		n := pgtest.Value[int](w.T, w.srv, w.db, "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = $1", name)
+		if n == 0 {
+			return
+		}
+		if time.Since(began) > promptly {
+			w.Fatalf("%d connections are left", n)
+		}
 	}
 }

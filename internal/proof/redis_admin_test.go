@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-go/lockstep/backends/redis"
 	"github.com/lockstep-go/lockstep/internal/redistest"
 	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 func listed(t *testing.T, l *locker.Locker, prefix string) map[string]locker.Info {
@@ -93,6 +94,9 @@ func TestRedisListAmongForeignKeys(t *testing.T) {
 	all := listed(t, l, "")
 	if len(all) != 2 || all["k"].Note != "mine" || all["k"].Token != lease.Token() || all["counterless"].Identity != "me" || all["counterless"].Note != "anote" {
 		t.Errorf("%+v", all)
+	}
+	if info, held, err := l.Inspect(t.Context(), "empty"); held || err == nil || !strings.Contains(err.Error(), "holds a string that is empty") {
+		t.Errorf("Inspect of an empty string: %+v, %t, %v; want an error, as it is not free", info, held, err)
 	}
 	if err := l.Break(t.Context(), "by hand", 1); !errors.Is(err, locker.ErrLost) {
 		t.Error(err)
@@ -316,5 +320,117 @@ func TestRedisListWithoutScan(t *testing.T) {
 	var e *locker.Error
 	if errors.As(lease.Err(), &e); e == nil || e.Reason != locker.ReasonBroken {
 		t.Error(lease.Err())
+	}
+}
+
+// ADM-005: however long a hold lasts, its token is told, and it can be broken. What is set by hand
+// here is what an hour leaves of the counter's life.
+func TestRedisCounterLastsAsTheHold(t *testing.T) {
+	srv := redistest.Start(t)
+	c := redis.Config{Addrs: []string{srv.Addr()}, Validity: time.Second}
+	l, other := open(t, c, locker.Config{}), open(t, c, locker.Config{})
+	life := func(key string) time.Duration {
+		t.Helper()
+		ms, err := srv.Do(t, "PTTL", "token:lockstep:{:"+key+"}").AsInt64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(ms) * time.Millisecond
+	}
+	const long = 3 * time.Hour
+	for name, opts := range map[string][]locker.Option{
+		"session": nil,
+		"kept":    {locker.WithTTL(time.Second), locker.WithKeepAlive(0)},
+		"lease":   {locker.WithTTL(long)},
+	} {
+		lease := mustLock(t, l, name, opts...)
+		if got := life(name); name == "lease" && got <= long {
+			t.Errorf("the counter of a lease of %s lasts for %s", long, got)
+		}
+		srv.Do(t, "PEXPIRE", "token:lockstep:{:"+name+"}", "60000")
+		switch name {
+		case "lease":
+			if err := lease.Extend(t.Context(), long); err != nil {
+				t.Fatal(err)
+			}
+			if got := life(name); got <= long {
+				t.Errorf("after an Extend by %s the counter lasts for %s", long, got)
+			}
+		default:
+			for end := time.Now().Add(5 * promptly); life(name) <= time.Hour-time.Minute; time.Sleep(settle) {
+				if time.Now().After(end) {
+					t.Fatalf("%s: its renewals leave the counter %s", name, life(name))
+				}
+			}
+		}
+		// One that gives up does not take it from the holder.
+		r, _ := ask(name, 1, time.Second)
+		before := life(name)
+		if err := openDriver(t, c).Release(t.Context(), driver.Holder{Key: name, Owner: r.Owner}); !errors.Is(err, driver.ErrLost) {
+			t.Errorf("%s: taken back: %v", name, err)
+		}
+		if got := life(name); got < before-time.Minute {
+			t.Errorf("%s: one that gave up leaves the counter %s of %s", name, got, before)
+		}
+		info, held, err := other.Inspect(t.Context(), name)
+		if err != nil || !held || info.Token != lease.Token() || info.Since.IsZero() {
+			t.Errorf("%s: %+v, %v, %v; want the token %d", name, info, held, err, lease.Token())
+		}
+		if err := other.Break(t.Context(), name, lease.Token()); err != nil {
+			t.Errorf("%s: Break: %v", name, err)
+		}
+	}
+
+	// Within a millisecond of a shorter one, where the counter just counts up.
+	b := openDriver(t, c)
+	for i := range uint64(200) {
+		short, _ := ask("again", 2*i+1, time.Second)
+		if err := b.Release(t.Context(), grant(t, b, short)); err != nil {
+			t.Fatal(err)
+		}
+		next, _ := ask("again", 2*i+2, long)
+		h := grant(t, b, next)
+		if got := life("again"); got <= long {
+			t.Fatalf("the counter lasts for %s", got)
+		}
+		if err := b.Release(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Where the counter was deleted, its own process can still break it.
+	for name, opts := range map[string][]locker.Option{"no counter": {minute}, "no counter of a session": nil} {
+		lease := mustLock(t, l, name, opts...)
+		srv.Do(t, "DEL", "token:lockstep:{:"+name+"}")
+		if err := l.Break(t.Context(), name, lease.Token()+1); !errors.Is(err, locker.ErrLost) {
+			t.Errorf("%s: Break with another token: %v", name, err)
+		}
+		if err := l.Break(t.Context(), name, lease.Token()); err != nil {
+			t.Errorf("%s: Break: %v", name, err)
+		}
+	}
+}
+
+// A slot that is being migrated: its locks are told as before. What is on its way is left
+// out of a List, which goes on.
+func TestRedisInspectInMigratingSlot(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	l := open(t, redis.Config{Addrs: cluster.Addrs()}, locker.Config{})
+	var lease *locker.Lease
+	node := migrate(t, cluster, lockKey("lockstep", "k"), func() {
+		lease = mustLock(t, l, "k", minute)
+		mustLock(t, l, "elsewhere", minute)
+	})
+	info, held, err := l.Inspect(t.Context(), "k")
+	if err != nil || !held || info.Token != lease.Token() {
+		t.Errorf("Inspect: %+v, %v, %v", info, held, err)
+	}
+	if all := listed(t, l, ""); len(all) != 2 || all["k"].Token != lease.Token() {
+		t.Errorf("List: %+v", all)
+	}
+	counter := "token:lockstep:{:k}"
+	node.Do(t, "DEL", counter) // as if it had been moved
+	if all := listed(t, l, ""); len(all) != 1 || all["elsewhere"].Token == 0 {
+		t.Errorf("List while the lock moves: %+v", all)
 	}
 }

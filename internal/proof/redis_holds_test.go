@@ -746,3 +746,51 @@ func migrate(t *testing.T, cluster *redistest.ClusterServer, lock string, before
 	node.Do(t, "CLUSTER", "SETSLOT", strconv.FormatInt(slot, 10), "MIGRATING", id)
 	return node
 }
+
+// A session is renewed ever more rarely by a server that refuses, and in time once it does not.
+func TestRefusedRenewals(t *testing.T) {
+	srv := redistest.Start(t)
+	l := open(t, redis.Config{Addrs: []string{srv.Addr()}, Validity: 10 * time.Second}, locker.Config{})
+	lease := mustLock(t, l, "k")
+	srv.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1")
+	before := srv.CommandStats(t)
+	select {
+	case <-lease.Done():
+		t.Fatal("it ended before its validity")
+	case <-time.After(8 * time.Second):
+	}
+	stats := srv.CommandStats(t).Since(before)
+	// The first attempt is after 3.3 s; at each 50 ms it would be some ninety.
+	if n := stats["evalsha"] + stats["eval"]; n < 2 || n > 40 {
+		t.Errorf("%d attempts", n)
+	}
+	srv.Do(t, "CONFIG", "SET", "min-replicas-to-write", "0")
+	select {
+	case <-lease.Done():
+		t.Errorf("it was not renewed: %v", lease.Err())
+	case <-time.After(4 * time.Second):
+	}
+}
+
+// A session whose grant took most of its validity is renewed at once.
+func TestLateGrantIsRenewed(t *testing.T) {
+	srv := redistest.Start(t)
+	proxy := redistest.NewProxy(t, srv.Addr())
+	b := openDriver(t, redis.Config{Addrs: []string{proxy.Addr()}, Validity: 3 * time.Second, Timeout: 3 * time.Second})
+	first, _ := ask("k", 1, 0)
+	if err := b.Release(t.Context(), grant(t, b, first)); err != nil { // the connections are there
+		t.Fatal(err)
+	}
+	proxy.Latency(0, 2200*time.Millisecond)
+	r, hears := ask("k", 2, 0)
+	h := grant(t, b, r)
+	proxy.Latency(0, 0)
+	select {
+	case err := <-hears:
+		t.Errorf("lost: %v", err)
+	case <-time.After(3 * time.Second):
+	}
+	if err := b.Release(t.Context(), h); err != nil {
+		t.Errorf("Release: %v", err)
+	}
+}

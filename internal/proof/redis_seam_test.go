@@ -75,6 +75,9 @@ func TestMaxclients(t *testing.T) {
 	if refused < 10 {
 		t.Error("too few for this test to say anything")
 	}
+	if most := 30 + 10*maxclients.Seconds(); float64(refused) > most {
+		t.Errorf("more than the %v that a pause between them allows", most)
+	}
 
 	do("CONFIG", "SET", "maxclients", "1000")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -85,6 +88,94 @@ func TestMaxclients(t *testing.T) {
 	}
 	if err := lease.Unlock(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// Where each dial fails, or each login, there are pauses between them, however many callers there are. They
+// are told what the server said last, and that nothing was sent.
+func TestDialsArePaced(t *testing.T) {
+	for name, fails := range map[string]struct {
+		begin, end func(*testing.T, *redistest.Server, rueidis.Client)
+		says       string
+	}{
+		"the password has changed": {
+			func(t *testing.T, _ *redistest.Server, admin rueidis.Client) {
+				for _, args := range [][]string{{"CONFIG", "SET", "requirepass", "another"}, {"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}} {
+					if err := admin.Do(t.Context(), admin.B().Arbitrary(args...).Build()).Error(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
+			func(t *testing.T, _ *redistest.Server, admin rueidis.Client) {
+				if err := admin.Do(t.Context(), admin.B().Arbitrary("CONFIG", "SET", "requirepass", "").Build()).Error(); err != nil {
+					t.Fatal(err)
+				}
+			}, "NOAUTH"},
+		"nobody listens": {
+			func(t *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Kill(t) },
+			func(t *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Restart(t) },
+			"connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := redistest.Start(t)
+			admin, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{srv.Addr()}, ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer admin.Close()
+			var dials atomic.Int64
+			l, err := redis.New(t.Context(), redis.Config{Addrs: []string{srv.Addr()}, ClientOption: func(opt *rueidis.ClientOption) {
+				opt.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+					dials.Add(1)
+					return d.DialContext(ctx, "tcp", addr)
+				}
+			}}, locker.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close(context.Background())
+			fails.begin(t, srv, admin)
+			before := dials.Load()
+			const during = 2 * time.Second
+			end := time.Now().Add(during)
+			var calls, unsaid atomic.Int64
+			var other atomic.Value
+			var wg sync.WaitGroup
+			for i := range 64 {
+				wg.Go(func() {
+					for first := true; time.Now().Before(end); first = false {
+						_, err := l.TryLock(t.Context(), "k"+strconv.Itoa(i))
+						calls.Add(1)
+						if err == nil {
+							t.Error("TryLock succeeded")
+						} else if !first && !strings.Contains(err.Error(), fails.says) {
+							unsaid.Add(1) // as what met the connection while it broke
+							other.Store(err.Error())
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				})
+			}
+			wg.Wait()
+			n := dials.Load() - before
+			t.Logf("%d calls, %d dials; %d calls did not tell %q, such as %v", calls.Load(), n, unsaid.Load(), fails.says, other.Load())
+			if n < 3 || n > 60 {
+				t.Errorf("%d dials in %v", n, during)
+			}
+			if unsaid.Load() > calls.Load()/10 {
+				t.Error("too many calls did not tell what the server says")
+			}
+			fails.end(t, srv, admin)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			lease, err := l.Lock(ctx, "k")
+			if err != nil {
+				t.Fatalf("afterwards: %v", err)
+			}
+			if err := lease.Unlock(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -298,6 +389,52 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// One master of a Cluster hangs: what becomes of holds on the others is heard as soon as ever (LOSS-003).
+func TestLossBesideHungMaster(t *testing.T) {
+	const (
+		leases  = 300
+		timeout = time.Second
+		prompt  = 500 * time.Millisecond * raceFactor
+	)
+	cluster := redistest.StartCluster(t)
+	// The client's part of each connection to the first master is known to be broken after that.
+	silence := time.Second + 2*timeout
+	l, err := redis.New(t.Context(), redis.Config{Addrs: cluster.Addrs(), Timeout: timeout, DialTimeout: timeout}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	var others []*locker.Lease
+	for i := range leases {
+		lease, err := l.TryLock(t.Context(), "k"+strconv.Itoa(i), locker.WithTTL(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(others) < 30 && cluster.NodeOf(t, "lockstep:0:{:"+lease.Key()+"}") == cluster.Nodes[2] {
+			others = append(others, lease)
+		}
+	}
+	cluster.Nodes[0].Pause(t)
+	defer cluster.Nodes[0].Resume(t)
+	time.Sleep(silence)
+	var worst time.Duration
+	for _, lease := range others {
+		time.Sleep(timeout / 20) // at all times of an attempt at the first master
+		began := time.Now()
+		cluster.Nodes[2].Do(t, "DEL", "lockstep:0:{:"+lease.Key()+"}")
+		select {
+		case <-lease.Done():
+			worst = max(worst, time.Since(began))
+		case <-time.After(10 * time.Second):
+			t.Fatal("a deletion was not heard for 10s")
+		}
+	}
+	t.Logf("%d deletions, heard after %v at most", len(others), worst)
+	if len(others) < 10 || worst > prompt {
+		t.Errorf("%d deletions, heard after %v at most; want at least 10, and %v", len(others), worst, prompt)
+	}
+}
+
 // One master of a Cluster hangs for longer than every timeout: calls for its keys end with their ctx, the
 // others' keys are served as before, and what is left behind is bounded (FLT-005).
 func TestHangCluster(t *testing.T) {
@@ -376,6 +513,45 @@ func TestHangCluster(t *testing.T) {
 	}
 	if most-before > bound {
 		t.Errorf("%d goroutines more than callers, which are\n%s", most-before, stacks)
+	}
+}
+
+// All nodes of a Cluster answer late, as from afar: what asks each of them waits for that.
+func TestClusterFromAfar(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	proxies := map[string]*redistest.Proxy{}
+	for _, addr := range cluster.Addrs() {
+		proxies[addr] = redistest.NewProxy(t, addr)
+	}
+	l, err := redis.New(t.Context(), redis.Config{Addrs: cluster.Addrs(), ClientOption: func(opt *rueidis.ClientOption) {
+		opt.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", proxies[addr].Addr())
+		}
+	}}, locker.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close(context.Background())
+	if _, err := l.TryLock(t.Context(), "held", locker.WithTTL(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range proxies {
+		p.Latency(0, 400*time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := l.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	found := 0
+	for _, err := range l.List(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found++
+	}
+	if found != 1 {
+		t.Errorf("List told %d locks of one", found)
 	}
 }
 

@@ -48,6 +48,8 @@ func TestRedisPolling(t *testing.T) {
 		conformance.Known("WAIT-001/session/gives-up", "without announcements a release by another client is found by the next poll"),
 		conformance.Known("WAIT-001/lease/many-keys", "without announcements a release by another client is found by the next poll"),
 		conformance.Known("WAIT-001/session/many-keys", "without announcements a release by another client is found by the next poll"),
+		conformance.Known("WAIT-003/lease/other-keys", "without announcements a release by another client is found by the next poll"),
+		conformance.Known("WAIT-003/session/other-keys", "without announcements a release by another client is found by the next poll"),
 		conformance.Known("WAIT-003", "without announcements a release by another client is found by the next poll"))
 }
 

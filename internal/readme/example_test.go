@@ -94,11 +94,11 @@ func Example_front() {
 		return ctx.Err()
 	}
 	err := func() error {
-		l, err := locker.Open(ctx, locker.Config{Type: "memory"}) // "redis" needs no other code
+		l, err := locker.Open(ctx, locker.Config{Type: "memory"}) // or "redis", or "postgres": with its import, and no other change
 		if err != nil {
 			return err
 		}
-		defer l.Close(ctx)
+		defer l.Close(context.WithoutCancel(ctx)) // releases what is still held; with a ctx that has ended it would not
 
 		return l.Do(ctx, "invoice:42", func(ctx context.Context, lease *locker.Lease) error {
 			return pay(ctx, 42, lease.Token()) // ctx ends as soon as the lock is lost

@@ -31,8 +31,8 @@ const (
 	LocalClock Capability = iota
 	// LeaseOutlivesProcess says that a lease lasts for its ttl even when its process dies (TTL-004).
 	LeaseOutlivesProcess
-	// PromptLoss says that a hold that is deleted or taken over in the store is reported through
-	// Listener.Lost within Granularity rather than at its deadline (LOSS-003).
+	// PromptLoss says that a hold that is deleted, overwritten or taken over in the store is reported
+	// through Listener.Lost within Granularity rather than at its deadline (LOSS-003).
 	PromptLoss
 	// TokensSurviveRestart says that tokens keep rising although the store was restarted with
 	// its data (TOK-005).

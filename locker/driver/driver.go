@@ -60,6 +60,11 @@ type Backend interface {
 	// The grant's token is greater than that of every earlier grant on the key
 	// (TOK-001), and minted in the same atomic step as the grant (TOK-004).
 	//
+	// A store may refuse an owner for good: one who was taken back (CTX-004), or whose hold was broken
+	// (ADM-006) before the reply came. That is ErrLost or ErrBroken. The core then goes on with another
+	// owner. After ErrRefused it would repeat the attempt with this one, and those who wait behind it
+	// would wait as well, although the key is free.
+	//
 	// Never return ErrHeld for a network error, and never ErrUnavailable for
 	// contention (ERR-002): the one is normal, the other alarms an operator.
 	Acquire(ctx context.Context, r Request) (Grant, error)

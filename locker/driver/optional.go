@@ -66,11 +66,12 @@ type Turn interface {
 func TakenSeq(token uint64) uint64 { return token | 1<<63 }
 
 // Notifier is a backend that can hint that a key may have become free. Without it, or
-// [Waiter], a release by another client is found by the next timed attempt only, and the
-// cases WAIT-001, WAIT-003 and WAIT-007 have to be declared as known to fail.
+// [Waiter], a release by another client is found by the next timed attempt only;
+// docs/write-a-backend.md says which cases have to be declared as known to fail then.
 type Notifier interface {
 	// Notify calls wake, from any goroutine and without blocking, each time when key
-	// may have become free since the last failed Acquire of this backend on it, and
+	// may have become free since the last failed Acquire of this backend on it, when
+	// it may become free sooner than that one was told (its lease was shortened), and
 	// when wake-ups may have been missed (a broken connection). stop ends it; wake may
 	// still be called once during stop. A hint too many costs an attempt; a hint that
 	// is lost costs the time until the waiter's next timed attempt (Retry.Delay).
@@ -153,12 +154,13 @@ type Together interface {
 
 // SessionClock is a backend that times its sessions by a clock of its own and can look at it
 // at any moment. A process that wakes up after a long stop runs before its timers do: the core
-// asks in Lease.Err, so that it is right even then (LOSS-001).
+// asks in Lease.Err, so that it is right even then (LOSS-001), and when a grant has come, which may have
+// taken too long on its way (TOK-004).
 type SessionClock interface {
 	// SessionErr returns nil while the session h may be considered held, and otherwise the
 	// cause that Listener.Lost gets: ErrUnavailable, with the store's last words, when no
 	// renewal was confirmed for too long. It does no I/O and calls no Listener. A session that
-	// the backend does not know is nil.
+	// the backend does not know is nil; one that has ended is known until Listener.Lost has returned.
 	SessionErr(h Holder) error
 }
 

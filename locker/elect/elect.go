@@ -63,12 +63,18 @@ var ErrResign = errors.New("elect: the leader resigns")
 // matches locker.ErrLost.
 var ErrTooLate = fmt.Errorf("elect: the term could not be extended in time: %w", locker.ErrLost)
 
-// Stop makes an error with which the function ends the campaign for good: Run returns err.
+// Stop makes an error with which the function ends the campaign for good: Run returns err, which
+// may be nil. That is no failure.
 func Stop(err error) error { return &stop{err} }
 
 type stop struct{ err error }
 
-func (s *stop) Error() string { return s.err.Error() }
+func (s *stop) Error() string {
+	if s.err == nil { // Stop(nil), which Run returns as nil
+		return "elect: the leader ends the campaign"
+	}
+	return s.err.Error()
+}
 func (s *stop) Unwrap() error { return s.err }
 
 // Term is one span of leadership. Its methods are safe for concurrent use.
@@ -265,7 +271,11 @@ func (c *campaign) serve(ctx context.Context, t *Term, lead func(context.Context
 		after(t, unlockErr)
 	}()
 	err = lead(tctx, t)
-	if err != nil && tctx.Err() == nil && !errors.Is(err, ErrResign) {
+	var final *stop
+	switch {
+	case errors.As(err, &final):
+		c.log(slog.LevelInfo, "leader ends the campaign", t, final.err)
+	case err != nil && tctx.Err() == nil && !errors.Is(err, ErrResign):
 		c.log(slog.LevelWarn, "leader failed", t, err)
 	}
 	return err, false

@@ -5,6 +5,9 @@ package elect_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -327,6 +330,34 @@ func TestTermContext(t *testing.T) {
 		s.SetDown(false)
 		if err := c.Close(context.Background()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A leader that ends the campaign has not failed, and needs no error for it.
+func TestStopIsLogged(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memory.Store, a, b *locker.Locker) {
+		bad := errors.New("bad")
+		for _, c := range []struct {
+			name       string
+			stop, want error
+		}{
+			{"nil", elect.Stop(nil), nil},
+			{"wrapped nil", fmt.Errorf("why: %w", elect.Stop(nil)), nil},
+			{"an error", elect.Stop(bad), bad},
+		} {
+			var log strings.Builder
+			o := opts
+			o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			err := elect.Run(context.Background(), a, "e", func(context.Context, *elect.Term) error { return c.stop }, o)
+			if err != c.want {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if got := log.String(); strings.Contains(got, "level=WARN") || !strings.Contains(got, `level=INFO msg="elect: leader ends the campaign"`) ||
+				strings.Contains(got, "error=bad") != (c.want == bad) {
+				t.Errorf("%s: logged\n%s", c.name, got)
+			}
+			_ = c.stop.Error()
 		}
 	})
 }

@@ -15,7 +15,7 @@ import (
 // the waiters does, so that a source that is down is not asked by all of them one after the
 // other. An error of look ends Fill. The other errors are those of Locker.Lock.
 func Fill[T any](ctx context.Context, l *locker.Locker, key string, look func(ctx context.Context) (value T, ok bool, err error), fill func(ctx context.Context, lease *locker.Lease) (T, error), opts ...Option) (value T, err error) {
-	s, err := set(opts)
+	s, err := set(l, opts, 1)
 	if err != nil {
 		return value, err
 	}
@@ -32,7 +32,7 @@ func Fill[T any](ctx context.Context, l *locker.Locker, key string, look func(ct
 	failed := false
 	defer func() {
 		if failed {
-			err = join(err, leave(ctx, lease, s.pause))
+			err = join(err, leaveOrFree(ctx, lease, s.pause))
 		} else {
 			err = join(err, lease.Unlock(ctx))
 		}

@@ -5,12 +5,19 @@
 // name of a migration. Each slot has two keys. One is held while the job runs. The other is taken
 // with it and, when the job is done, left to expire after AtLeast ([locker.Lease.Leave]): until
 // then nobody does the job again, whatever becomes of the process, and however short the job was.
+//
+// A slot of which only the second key is taken is done. So a job that loses the first key alone
+// while it runs, because somebody broke that hold or the store forgot it, gives up the second one as
+// soon as this process hears of the loss: its ctx ends, Do returns [locker.ErrLost], and the job may
+// run again. Until then, at most for the ttl of the first key, twice TTL, others may be told that it
+// is done. Who breaks the hold of a job that runs breaks both, the second key first.
 package once
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -25,7 +32,7 @@ var (
 	ErrDone = errors.New("once: it has been done")
 )
 
-// Defaults, where the options are silent.
+// Defaults, where the options are silent, or the backend's MinTTL where that is longer.
 const (
 	DefaultTTL     = 15 * time.Second
 	DefaultAtLeast = 24 * time.Hour
@@ -35,7 +42,9 @@ const (
 // Slot is the type of what a job is done for once.
 type Slot interface{ ~string | time.Time }
 
-// Option changes one setting of one call. A duration that is not above 0 is ErrInvalidTTL.
+// Option changes one setting of one call. A duration that is not above 0, above locker.MaxTTL (TTL
+// of Do: above half of that), or shorter than the backend can keep (Capabilities.MinTTL) is
+// ErrInvalidTTL, before anything is asked for.
 type Option func(*settings)
 
 type settings struct {
@@ -64,17 +73,21 @@ func FailedIsDone() Option { return func(s *settings) { s.failedIsDone = true } 
 // DefaultPause.
 func Pause(d time.Duration) Option { return func(s *settings) { s.pause = d } }
 
-func set(opts []Option) (settings, error) {
-	s := settings{ttl: DefaultTTL, atLeast: DefaultAtLeast, pause: DefaultPause}
+// set is what opts say, checked: a job whose lease can be taken but not left at its end would run
+// again. longest is the longest lease for each TTL, in multiples of it.
+func set(l *locker.Locker, opts []Option, longest time.Duration) (settings, error) {
+	shortest := max(time.Millisecond, l.Capabilities().MinTTL)
+	s := settings{ttl: max(DefaultTTL, shortest), atLeast: max(DefaultAtLeast, shortest), pause: max(DefaultPause, shortest)}
 	for _, o := range opts {
 		o(&s)
 	}
 	for _, d := range []struct {
-		name string
-		d    time.Duration
-	}{{"TTL", s.ttl}, {"AtLeast", s.atLeast}, {"Pause", s.pause}} {
-		if d.d <= 0 {
-			return s, fmt.Errorf("once: %s: %s is not above 0: %w", d.name, d.d, locker.ErrInvalidTTL)
+		name   string
+		d, max time.Duration
+	}{{"TTL", s.ttl, locker.MaxTTL / longest}, {"AtLeast", s.atLeast, locker.MaxTTL}, {"Pause", s.pause, locker.MaxTTL}} {
+		// A ttl is rounded up to whole milliseconds.
+		if d.d <= 0 || d.d > d.max || (d.d+time.Millisecond-1).Truncate(time.Millisecond) < shortest {
+			return s, fmt.Errorf("once: %s: %s is not between %s and %s: %w", d.name, d.d, shortest, d.max, locker.ErrInvalidTTL)
 		}
 	}
 	return s, nil
@@ -89,7 +102,7 @@ func keys[S Slot](name string, slot S) (run, done string) {
 	case string:
 		of = v
 	default:
-		of = fmt.Sprintf("%s", v)
+		of = reflect.ValueOf(v).String() // not fmt, which asks the type's own String, Error or Format
 	}
 	key := strconv.Itoa(len(name)) + "/" + name + "/" + of
 	return "once-run/" + key, "once/" + key
@@ -104,7 +117,7 @@ func keys[S Slot](name string, slot S) (run, done string) {
 // that it ran: the job may run again. A panic of fn counts as a failure and goes on. The other
 // errors are those of Locker.TryLock.
 func Do[S Slot](ctx context.Context, l *locker.Locker, name string, slot S, fn func(ctx context.Context, lease *locker.Lease) error, opts ...Option) (err error) {
-	s, err := set(opts)
+	s, err := set(l, opts, 2)
 	if err != nil {
 		return err
 	}
@@ -132,18 +145,31 @@ func Do[S Slot](ctx context.Context, l *locker.Locker, name string, slot S, fn f
 	if err != nil {
 		return err
 	}
+	// Who finds run's key free and the other one taken takes the job for done. So a job that loses
+	// run gives the other one up. It has a ctx of its own: fn may go on after the end of ctx.
+	lost, cancel := run.Context(context.WithoutCancel(ctx))
+	defer cancel()
+	var stop func() bool
 	failed := true
 	defer func() {
+		if !stop() {
+			err = join(err, done.Unlock(ctx)) // also waits for the one that goes on
+			return
+		}
 		if failed && !s.failedIsDone {
 			err = join(err, done.Unlock(ctx))
 		} else {
-			err = join(err, leave(ctx, done, s.atLeast))
+			err = join(err, leaveOrFree(ctx, done, s.atLeast))
 		}
 	}()
 	held, cancel := run.Context(ctx)
 	defer cancel()
 	held, cancel = done.Context(held)
 	defer cancel()
+	stop = context.AfterFunc(lost, func() {
+		<-held.Done() // with the reason why run ended: an Unlock before would be its cause
+		_ = done.Unlock(ctx)
+	})
 	err = fn(held, done)
 	failed = err != nil
 	return err
@@ -162,6 +188,17 @@ func was(ctx context.Context, l *locker.Locker, runKey, doneKey string) bool {
 	}
 	after, ok, err := l.Inspect(ctx, doneKey)
 	return err == nil && ok && after.Token == before.Token
+}
+
+// leaveOrFree is leave, and frees a lease that could not be left. It is kept: otherwise others would
+// take the job for done, or wait for the value, until the Locker is closed. One that has ended is
+// not freed: what the store was last asked for may be that it is left.
+func leaveOrFree(ctx context.Context, s *locker.Lease, d time.Duration) error {
+	err := leave(ctx, s, d)
+	if err != nil && s.Err() == nil {
+		err = join(err, s.Unlock(ctx))
+	}
+	return err
 }
 
 // leave tries until it is known that the lease is left, or until it ends: a job that ran and is

@@ -5,12 +5,16 @@ package once_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
 	"github.com/lockstep-go/lockstep/locker/internal/memory"
 	"github.com/lockstep-go/lockstep/locker/once"
 )
@@ -163,6 +167,46 @@ func TestDeath(t *testing.T) {
 	})
 }
 
+// A job that lost only the key that says that it runs is not said to be done.
+func TestRunLostAlone(t *testing.T) {
+	for name, bad := range map[string]error{"done": nil, "failed": errors.New("bad")} {
+		for _, ended := range []bool{false, true} { // the job's ctx, before the loss
+			t.Run(fmt.Sprint(name, ", ended ", ended), func(t *testing.T) {
+				bubble(t, func(t *testing.T, s *memory.Store, open func() *locker.Locker) {
+					a, b := open(), open()
+					ctx, cancel := context.WithCancel(bg)
+					defer cancel()
+					err := once.Do(ctx, a, "job", "s", func(ctx context.Context, _ *locker.Lease) error {
+						if ended {
+							cancel()
+							synctest.Wait()
+							if !s.Held("once/3/job/s") {
+								t.Error("the end of its ctx frees the slot of a job that goes on")
+							}
+						}
+						s.Delete("once-run/3/job/s")
+						synctest.Wait()
+						if err := context.Cause(ctx); !ended && !errors.Is(err, locker.ErrLost) || ended && err != context.Canceled {
+							t.Errorf("the job's ctx: %v", err)
+						}
+						errAgain := errors.New("again")
+						if err := once.Do(bg, b, "job", "s", func(context.Context, *locker.Lease) error { return errAgain }); err != errAgain {
+							t.Errorf("while it runs: %v", err)
+						}
+						return bad
+					})
+					if !errors.Is(err, locker.ErrLost) || bad != nil && !errors.Is(err, bad) {
+						t.Error(err)
+					}
+					if err := once.Do(bg, b, "job", "s", nothing); err != nil {
+						t.Errorf("afterwards: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestSlots(t *testing.T) {
 	day := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
 	s := once.Slots(24 * time.Hour)
@@ -230,6 +274,98 @@ func TestFill(t *testing.T) {
 			if pause := at[i].Sub(at[i-1]); pause < 11*time.Second {
 				t.Errorf("tried again %s after a failure began", pause)
 			}
+		}
+	})
+}
+
+// secret is a string that tells fmt nothing.
+type secret string
+
+func (secret) String() string             { return "***" }
+func (secret) Error() string              { return "***" }
+func (secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "***") }
+
+// A slot is the string itself, whatever its type prints.
+func TestSlotOfAType(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memory.Store, open func() *locker.Locker) {
+		l := open()
+		for _, slot := range []secret{"a", "b"} {
+			if err := once.Do(bg, l, "job", slot, nothing); err != nil {
+				t.Errorf("%q: %v", string(slot), err)
+			}
+			if err := once.Do(bg, l, "job", string(slot), nothing); err != once.ErrDone {
+				t.Errorf("%q, as a string: %v", string(slot), err)
+			}
+		}
+	})
+}
+
+// A job must not run if its slot cannot be left at its end.
+func TestDurations(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memory.Store, open func() *locker.Locker) {
+		s.MinTTL = 10 * time.Millisecond
+		l := open()
+		s.SetDown(true) // what is wrong is said without asking it
+		const most = locker.MaxTTL
+		for _, c := range []struct {
+			name string
+			opt  once.Option
+			do   string
+			fill string
+		}{
+			{"AtLeast", once.AtLeast(most + 1), "AtLeast: 876000h0m0.000000001s is not between 10ms and 876000h0m0s", "AtLeast"},
+			{"AtLeast, the longest", once.AtLeast(1<<63 - 1), "AtLeast", "AtLeast"},
+			{"AtLeast, too short", once.AtLeast(9 * time.Millisecond), "AtLeast: 9ms is not between 10ms and", "AtLeast"},
+			{"AtLeast, negative", once.AtLeast(-1), "AtLeast: -1ns", "AtLeast: -1ns"},
+			{"Pause", once.Pause(most + 1), "Pause", "Pause: 876000h0m0.000000001s is not between 10ms and 876000h0m0s"},
+			{"TTL", once.TTL(most/2 + 1), "TTL: 438000h0m0.000000001s is not between 10ms and 438000h0m0s", ""},
+			{"TTL, of both", once.TTL(most + 1), "TTL", "TTL: 876000h0m0.000000001s is not between 10ms and 876000h0m0s"},
+			{"the longest", once.AtLeast(most), "", ""},
+			{"the shortest", once.AtLeast(9*time.Millisecond + 1), "", ""}, // rounded up
+		} {
+			check := func(what string, err error, want string) {
+				if wrong := errors.Is(err, locker.ErrInvalidTTL); wrong != (want != "") || wrong && !strings.HasPrefix(err.Error(), "once: "+want) {
+					t.Errorf("%s of %s: %v", what, c.name, err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(bg, time.Second)
+			check("Do", once.Do(ctx, l, "job", "s", nothing, c.opt), c.do)
+			_, err := once.Fill(ctx, l, "k", func(context.Context) (int, bool, error) { return 0, false, nil },
+				func(context.Context, *locker.Lease) (int, error) { return 0, nil }, c.opt)
+			check("Fill", err, c.fill)
+			cancel()
+		}
+		s.SetDown(false)
+		s.MinTTL = 2 * 24 * time.Hour // longer than the defaults
+		l = open()
+		if err := once.Do(bg, l, "job", "s", nothing); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A lease that the store does not let be left is not kept until Close.
+func TestNotLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, s *memory.Store, open func() *locker.Locker) {
+		a, b := open(), open()
+		s.SetRefusal(driver.ErrUnsupported)
+		if err := once.Do(bg, a, "job", "s", nothing); !errors.Is(err, locker.ErrUnsupported) {
+			t.Error(err)
+		}
+		bad := errors.New("bad")
+		look := func(context.Context) (int, bool, error) { return 0, false, nil }
+		fill := func(context.Context, *locker.Lease) (int, error) { return 0, bad }
+		if _, err := once.Fill(bg, a, "k", look, fill); !errors.Is(err, bad) || !errors.Is(err, locker.ErrUnsupported) {
+			t.Error(err)
+		}
+		s.SetRefusal(nil)
+		if err := once.Do(bg, b, "job", "s", nothing); err != nil {
+			t.Errorf("Do of a slot that was not noted: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(bg, time.Minute)
+		defer cancel()
+		if _, err := once.Fill(ctx, b, "k", look, fill); err != bad {
+			t.Errorf("Fill after one that was not left: %v", err)
 		}
 	})
 }

@@ -6,7 +6,7 @@
 -- KEYS[2]  the token counter, in the same slot
 -- ARGV[1]  the value of the lock: the owner, and what it says of itself
 -- ARGV[2]  the ttl of the hold in ms
--- ARGV[3]  the ttl of the counter in ms
+-- ARGV[3]  the ttl of the counter in ms, longer than that of the hold
 --
 -- Reply, an integer n:
 --   n > 0   granted; n is the fencing token
@@ -37,6 +37,7 @@ if not taken or taken.err then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   local token = counter_read()
   if token and token > 0 then
+    redis.pcall('PEXPIRE', KEYS[2], ARGV[3])
     holder() -- see below
     return token
   end

@@ -5,8 +5,10 @@ if type(token) == 'number' and token > 1 and token < clock + 1000 and clock < to
   if token <= clock then
     token = clock
     redis.call('SET', KEYS[2], digits, 'PX', ARGV[3])
+  else -- in the same millisecond; the counter has the ttl for a hold that may have been shorter
+    redis.pcall('PEXPIRE', KEYS[2], ARGV[3])
   end
-  return token -- by INCR alone in the same millisecond: the counter's ttl is still fresh
+  return token
 end
 
 -- Rarely, there is no counter; or it was set by a clock that has gone back; or it is a text,

@@ -111,7 +111,10 @@ end
 if owner == '' then
   -- Changes nothing, because the lock is free, but is refused where taking it would be. The
   -- writes on the queue are allowed even on a full server, and everything is after them.
-  redis.call('SET', KEYS[1], '', 'XX', 'KEEPTTL')
+  -- Somebody else's empty string has to stay as it is, with its ttl; KEEPTTL came with Redis 6.
+  if redis.call('PTTL', KEYS[1]) == -2 then
+    redis.call('SET', KEYS[1], '', 'XX', 'PX', '1')
+  end
   local others = turn()
   if others then
     return wait(others, false)

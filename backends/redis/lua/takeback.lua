@@ -11,7 +11,7 @@
 -- KEYS[3]  KEYS[2] .. ':' .. owner, where acquire.lua looks for it
 -- ARGV[1]  the owner
 -- ARGV[2]  how late the attempt may come, in s
--- ARGV[3]  the ttl of the counter in ms
+-- ARGV[3]  the ttl of the counter in ms, at least
 --
 -- Reply: 1 freed, 0 not held by this owner. An error means that it is not held and that a late
 -- attempt would not be refused: this is to be repeated.
@@ -28,7 +28,10 @@ if not noted.err then
   local token, last = counter_read()
   if token then
     local second = math.max(now[1] + ARGV[2], tonumber(last) or 0)
-    noted = counter_write(token, string.format('%.0f', second), ARGV[3]) or noted
+    -- Another may hold the lock, for as long as which the counter is to last.
+    local left = redis.pcall('PTTL', KEYS[2])
+    left = math.max(type(left) == 'number' and left or 0, tonumber(ARGV[3]))
+    noted = counter_write(token, string.format('%.0f', second), string.format('%.0f', left)) or noted
   end
 end
 if noted.err and freed == 0 then

@@ -122,7 +122,7 @@ func (b *backend) Inspect(ctx context.Context, key string) (info driver.Info, ok
 		e, err := s.read(key)
 		if err == nil && e.taken(s.now) {
 			ok = true
-			info = driver.Info{Owner: e.Owner, Token: e.Token, Session: e.Session, Remaining: max(0, e.Until.Sub(s.now))}
+			info = driver.Info{Owner: e.Owner, Token: e.Token, Session: e.Session, Remaining: max(0, e.Until.Sub(s.now)), Waiters: -1}
 		}
 		return err
 	})

@@ -19,15 +19,16 @@ func TestConformance(t *testing.T) {
 			}
 			return b
 		}
+		s := &store{path: path}
 		return &conformance.Target{
 			Backend: open(t),
 			Peer:    open,
-			Delete:  store{path}.remove,
-			Crash:   store{path}.crash,
-			Restart: store{path}.restart,
-			Wipe:    store{path}.wipe,
-			Keys:    store{path}.keys,
-			Inject:  store{path}.inject(),
+			Delete:  s.remove,
+			Crash:   s.crash,
+			Restart: s.restart,
+			Wipe:    s.wipe,
+			Keys:    s.keys,
+			Inject:  s.inject(),
 		}
 	}, conformance.Parallel(), conformance.Slack(3)) // for machines that have other things to do
 }

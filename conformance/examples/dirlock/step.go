@@ -78,14 +78,15 @@ func (b *backend) lock(ctx context.Context, open func() (*os.File, error)) (*os.
 	}
 }
 
+// ended is why the waiting for a step is over. Nothing has been done by then.
 func ended(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return driver.ErrClosed
 	default:
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+	if err := ctx.Err(); err != nil { // not its cause: that may be the loss of some other hold
+		return fmt.Errorf("%w: somebody else has the directory: %w", driver.ErrRefused, err)
 	}
 	return nil
 }
@@ -107,11 +108,7 @@ func fileName(key string) string {
 
 // read is what stands under key.
 func (s *step) read(key string) (entry, error) {
-	e, err := s.readFile(fileName(key))
-	if err == nil && e.Owner != "" && string(e.Key) != key {
-		e = entry{foreign: true}
-	}
-	return e, err
+	return s.readFile(fileName(key))
 }
 
 func (s *step) readFile(name string) (e entry, err error) {
@@ -125,7 +122,8 @@ func (s *step) readFile(name string) (e entry, err error) {
 	case len(data) == 0:
 		return entry{}, nil // that is what a power cut leaves; the holder is gone as well
 	}
-	if err := json.Unmarshal(data, &e); err != nil || e.Owner == "" {
+	// A file of another name may be a copy of one of ours.
+	if err := json.Unmarshal(data, &e); err != nil || e.Owner == "" || fileName(string(e.Key)) != name {
 		return entry{foreign: true}, nil
 	}
 	info, err := os.Stat(path)

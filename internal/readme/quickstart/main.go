@@ -11,8 +11,9 @@ import (
 
 	"github.com/lockstep-go/lockstep/locker"
 
-	_ "github.com/lockstep-go/lockstep/backends/memory" // for Type "memory"
-	_ "github.com/lockstep-go/lockstep/backends/redis"  // for Type "redis"
+	_ "github.com/lockstep-go/lockstep/backends/memory"   // for Type "memory"
+	_ "github.com/lockstep-go/lockstep/backends/postgres" // for Type "postgres"
+	_ "github.com/lockstep-go/lockstep/backends/redis"    // for Type "redis"
 )
 
 func main() {
@@ -41,7 +42,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	_, err = l.TryLock(ctx, "invoice:42")
-	fmt.Println("a second one is refused:", errors.Is(err, locker.ErrHeld))
+	fmt.Println("a second one gets ErrHeld:", errors.Is(err, locker.ErrHeld))
 	if err := lease.Unlock(ctx); err != nil {
 		return err // ErrLost: the hold was over before; somebody else may have had the lock
 	}

@@ -11,6 +11,6 @@ func Example() {
 		fmt.Println(err)
 	}
 	// Output:
-	// a second one is refused: true
+	// a second one gets ErrHeld: true
 	// holding nightly-report as a session: true
 }

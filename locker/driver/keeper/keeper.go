@@ -83,6 +83,7 @@ type session struct {
 	end       *time.Timer // when it cannot be considered held any longer
 	turn      int         // the last one in which it was renewed
 	over      bool
+	cause     error // why it ended, while its listener may not have been told yet
 }
 
 // New starts a Keeper. It panics without a Validity or a Renew.
@@ -103,7 +104,9 @@ func HeldFor(validity time.Duration) time.Duration { return validity - validity/
 
 // Keep begins to keep the session that r was granted. sent is the moment before the request was
 // sent, on a connection that was ready. A repeat of r by the same owner takes the place of the
-// earlier one. Keep returns false, and keeps nothing, if the Keeper has been closed.
+// earlier one. Keep returns false, and keeps nothing, if the Keeper has been closed. It keeps nothing
+// either of a grant that took so long that it cannot be considered held any more: r's listener is told
+// before Keep returns, and the core gives the session back and tries again.
 func (k *Keeper) Keep(r driver.Request, token uint64, sent time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -113,12 +116,17 @@ func (k *Keeper) Keep(r driver.Request, token uint64, sent time.Time) bool {
 	if old := k.sessions[r.Owner]; old != nil {
 		k.drop(old)
 	}
+	age := time.Since(sent)
+	if age >= HeldFor(k.config.Validity) {
+		// Not left to a timer: until that has run, its holder would believe in it.
+		r.Hold.Lost(fmt.Errorf("%w: the grant was answered after %s, and the validity is %s", driver.ErrUnavailable, age, k.config.Validity))
+		return true
+	}
 	s := &session{
 		holder: driver.Holder{Key: r.Key, Owner: r.Owner, Token: token, Session: true},
 		hears:  r.Hold, confirmed: sent,
 	}
 	k.sessions[r.Owner] = s
-	age := time.Since(sent)
 	s.end = time.AfterFunc(HeldFor(k.config.Validity)-age, func() { k.expire(s) })
 	if age > k.config.Validity/2 { // the next turn may come too late for it
 		k.check()
@@ -140,13 +148,13 @@ func (k *Keeper) Forget(owner driver.Owner) {
 func (k *Keeper) Lose(owner driver.Owner, cause error) {
 	k.mu.Lock()
 	s := k.sessions[owner]
-	if s == nil {
+	if s == nil || s.over {
 		k.mu.Unlock()
 		return
 	}
-	k.drop(s)
+	k.stop(s, cause)
 	k.mu.Unlock()
-	s.hears.Lost(cause)
+	k.tell(s)
 }
 
 // Check renews all sessions now rather than at the next turn: after a connection was made
@@ -172,12 +180,19 @@ func (k *Keeper) Len() int {
 func (k *Keeper) SessionErr(h driver.Holder) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := k.sessions[h.Owner]
-	if s == nil || time.Since(s.confirmed) < HeldFor(k.config.Validity) {
+	switch s := k.sessions[h.Owner]; {
+	case s == nil:
+		return nil
+	case s.over:
+		return s.cause
+	case k.held(s):
 		return nil
 	}
 	return k.silence()
 }
+
+// held says whether s may be considered held at this instant. The mutex is held.
+func (k *Keeper) held(s *session) bool { return time.Since(s.confirmed) < HeldFor(k.config.Validity) }
 
 // Close forgets all sessions, ends the ctx of a Renew in flight and returns when that has
 // returned. It may be called more than once, but not from within Renew.
@@ -190,6 +205,22 @@ func (k *Keeper) Close() {
 	k.mu.Unlock()
 	k.end()
 	<-k.done
+}
+
+// stop ends s. Until tell has told its listener s stays in the map, so that SessionErr, which may be
+// asked in between, says why it ended: were it not known any more, it would pass for held. The
+// mutex is held.
+func (k *Keeper) stop(s *session, cause error) {
+	s.over, s.cause = true, cause
+	s.end.Stop()
+}
+
+// tell tells the listener of s, which has been stopped, and forgets s. The mutex is not held.
+func (k *Keeper) tell(s *session) {
+	s.hears.Lost(s.cause)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.drop(s)
 }
 
 // drop forgets s. The mutex is held.
@@ -222,10 +253,9 @@ func (k *Keeper) expire(s *session) {
 		k.mu.Unlock()
 		return
 	}
-	k.drop(s)
-	cause := k.silence()
+	k.stop(s, k.silence())
 	k.mu.Unlock()
-	s.hears.Lost(cause)
+	k.tell(s)
 }
 
 // turns is how often a session is renewed in each validity: two turns may fail.
@@ -314,12 +344,17 @@ func (k *Keeper) renew(some []*session, turn int) bool {
 			switch {
 			case s.over:
 				// Released, replaced or given up meanwhile: the outcome is not this session's.
+			case outcomes[i] == Gone:
+				k.stop(s, driver.ErrLost)
+				gone = append(gone, s)
+			case !k.held(s):
+				// Its time was up before its timer could run. Whoever asked meanwhile was told so, and
+				// lets go of it: renewed, it would be kept with no holder until Release, if ever.
+				k.stop(s, k.silence())
+				gone = append(gone, s)
 			case outcomes[i] == Renewed:
 				s.turn = turn
 				k.confirm(s, sent)
-			case outcomes[i] == Gone:
-				k.drop(s)
-				gone = append(gone, s)
 			default:
 				settled = false
 			}
@@ -327,7 +362,7 @@ func (k *Keeper) renew(some []*session, turn int) bool {
 	}
 	k.mu.Unlock()
 	for _, s := range gone {
-		s.hears.Lost(driver.ErrLost)
+		k.tell(s)
 	}
 	return settled
 }

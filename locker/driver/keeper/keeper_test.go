@@ -273,25 +273,62 @@ func TestRaces(t *testing.T) {
 	})
 }
 
-// A process that was stopped runs before its timers do.
-func TestSessionErr(t *testing.T) {
+// TOK-004: a grant whose reply took longer than the session may be considered held is none. Its listener
+// hears of that before Keep returns.
+func TestTooLateGrant(t *testing.T) {
 	run(t, 0, func(w *world) {
 		l := &listener{}
 		h := driver.Holder{Key: "k", Owner: driver.Owner{Seq: 9}}
-		w.set(func() { w.silent = true })
-		w.Keep(driver.Request{Key: "k", Owner: h.Owner, Hold: l}, 1, time.Now())
-		if err := w.SessionErr(h); err != nil {
-			t.Error(err)
+		if !w.Keep(driver.Request{Key: "k", Owner: h.Owner, Hold: l}, 1, time.Now().Add(-keeper.HeldFor(validity))) {
+			t.Error("Keep says that the keeper is closed")
 		}
-		w.Keep(driver.Request{Key: "k", Owner: h.Owner, Hold: l}, 1, time.Now().Add(-validity))
-		if err := w.SessionErr(h); !errors.Is(err, driver.ErrUnavailable) {
-			t.Errorf("a session that was confirmed a validity ago: %v", err)
+		if !errors.Is(l.heard(), driver.ErrUnavailable) || w.Len() != 0 {
+			t.Errorf("it heard %v, and %d are kept", l.heard(), w.Len())
 		}
-		w.Forget(h.Owner)
 		if err := w.SessionErr(h); err != nil {
 			t.Errorf("one that is not known: %v", err)
 		}
 	})
+}
+
+// asker is a listener who asks for the state of the session while it is being told.
+type asker struct {
+	k    *keeper.Keeper
+	h    driver.Holder
+	told chan error
+}
+
+func (a *asker) Lost(error) { a.told <- a.k.SessionErr(a.h) }
+
+// LOSS-001: there is no instant at which a session that has ended passes for one that is held,
+// however it ended, although its listener is told a moment later.
+func TestNeverUnknown(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(w *world, o driver.Owner)
+		want error
+	}{
+		"expired": {func(w *world, _ driver.Owner) { w.set(func() { w.silent = true }) }, driver.ErrUnavailable},
+		"gone":    {func(w *world, o driver.Owner) { w.set(func() { delete(w.until, o) }) }, driver.ErrLost},
+		"lost":    {func(w *world, o driver.Owner) { w.Lose(o, driver.ErrBroken) }, driver.ErrBroken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, 0, func(w *world) {
+				o := driver.Owner{Seq: 9}
+				l := &asker{w.Keeper, driver.Holder{Key: "k", Owner: o}, make(chan error, 1)}
+				w.set(func() { w.until[o] = time.Now().Add(validity) })
+				w.Keep(driver.Request{Key: "k", Owner: o, Hold: l}, 1, time.Now())
+				c.end(w, o)
+				time.Sleep(2 * validity)
+				synctest.Wait()
+				if err := <-l.told; !errors.Is(err, c.want) {
+					t.Errorf("while it is told: %v; want %v", err, c.want)
+				}
+				if err := w.SessionErr(l.h); err != nil || w.Len() != 0 {
+					t.Errorf("when it has been told: %v, and %d are kept", err, w.Len())
+				}
+			})
+		})
+	}
 }
 
 func TestLose(t *testing.T) {

@@ -13,11 +13,16 @@ import (
 
 // Store is what several backends share. Its zero value is empty.
 type Store struct {
+	// MinTTL is the capability of that name.
+	MinTTL time.Duration
+
 	mu    sync.Mutex
 	holds map[string]*hold
 	wakes map[string]map[*func()]struct{}
 	token uint64
 	down  bool
+
+	refusal error
 }
 
 type hold struct {
@@ -37,6 +42,13 @@ func (s *Store) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
+}
+
+// SetRefusal has every Extend and Leave fail with err, or work again.
+func (s *Store) SetRefusal(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = err
 }
 
 // Delete takes the hold on key away, and says so to its holder.
@@ -120,6 +132,9 @@ func (b backend) Extend(ctx context.Context, h driver.Holder, ttl time.Duration)
 		return driver.Grant{}, err
 	}
 	defer leave()
+	if b.s.refusal != nil {
+		return driver.Grant{}, b.s.refusal
+	}
 	held := b.s.live(h.Key)
 	if held == nil || held.owner != h.Owner {
 		return driver.Grant{}, driver.ErrLost
@@ -177,7 +192,7 @@ func (b backend) Notify(key string, wake func()) (stop func()) {
 }
 
 func (b backend) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "memory", Has: driver.NewSet(driver.PromptLoss)}
+	return driver.Capabilities{Name: "memory", MinTTL: b.s.MinTTL, Has: driver.NewSet(driver.PromptLoss)}
 }
 
 func (b backend) Close(context.Context) error { return nil }

@@ -59,7 +59,7 @@ var (
 	}
 	Refusals = Metric{
 		Name: "lockstep.refusals", Kind: Counter, Unit: "{refusal}",
-		Help:       "Calls of Lock and TryLock that got no hold.",
+		Help:       "Calls of Lock and TryLock that got no hold; error.type says whether it was held, or the store.",
 		Attributes: []string{Backend, Label, ErrorType},
 		Panel:      "Refusals per second", Legend: ErrorType,
 		Alerts: []Alert{{
@@ -118,8 +118,8 @@ var (
 			Name: "LockstepHoldLost",
 			Expr: `sum by (lockstep_backend, lockstep_label, lockstep_reason) (increase($metric[5m])) > 0`,
 			For:  "0m", Severity: "warning",
-			Summary: "A hold of {{ $labels.lockstep_label }} was lost: {{ $labels.lockstep_reason }}. Two may have worked at the same time.",
-			Do:      "expired: the ttl is too short for the work. unreachable: look at the store. lost: somebody deleted the key, or the store forgot it.",
+			Summary: "A hold of {{ $labels.lockstep_label }} ended before it was unlocked: {{ $labels.lockstep_reason }}.",
+			Do:      "expired: the ttl is too short for the work. unreachable: look at the store. lost: somebody deleted the key, or the store forgot it. broken: somebody used Break. In these four two may have worked at the same time. capped, stalled: the work took too long, or hangs; nobody else has the key before the lease's end.",
 		}},
 	}
 	RenewalFailures = Metric{
@@ -146,6 +146,13 @@ var (
 		Help:       "Times that the waiters of a key met a store that did not answer, or refused.",
 		Attributes: []string{Backend},
 		Panel:      "Outages per minute", Legend: Backend,
+		Alerts: []Alert{{
+			Name: "LockstepOutage",
+			Expr: `sum by (lockstep_backend) (increase($metric[5m])) > 0`,
+			For:  "0m", Severity: "warning",
+			Summary: "Calls of Lock wait because the {{ $labels.lockstep_backend }} store does not answer, or refuses.",
+			Do:      "Look at the store, and at the error in the log. They go on by themselves when it is back.",
+		}},
 	}
 )
 
