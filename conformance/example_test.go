@@ -52,5 +52,5 @@ func ExampleCases() {
 	}
 	// Output:
 	// LOSS-003 [lease session] [PromptLoss Target.Delete]
-	// loss that the backend can see (deleted, taken over) is signalled promptly where the capability is declared
+	// loss that the backend can see (deleted, overwritten, taken over) is signalled promptly where the capability is declared
 }
