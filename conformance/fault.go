@@ -136,6 +136,7 @@ var faultCases = []Case{
 	}},
 	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Parts: []Part{
 		{Name: "line", Needs: []Need{needsLine}, fn: partition},
+		{Name: "afar", Kinds: []Kind{Session}, Needs: []Need{needsLine}, fn: func(c *trial) { grantedAfar(c, 0) }},
 		{Name: "stall", Kinds: []Kind{Session}, Needs: []Need{needsPause}, fn: stallsLong},
 	}},
 	{ID: "FLT-004", Kinds: both, Clause: "server killed and restarted, empty: holders learn, waiters proceed", Needs: []Need{needsKill}, Parts: []Part{
@@ -292,6 +293,18 @@ func (c *trial) free(cl *client, within time.Duration, keys ...string) (last tim
 // else's, was known to be held; below zero if the belief had ended before. It must not be
 // above, but for what this process slept itself.
 func (c *trial) overtaken(old *hold, end *harness.Moment, next *hold, p *pulse) time.Duration {
+	return c.believed(old, old.cl.name, end, next, p)
+}
+
+// believer is what tells how long its holder believes in it: a Lease, or Leases.
+type believer interface {
+	Err() error
+	Deadline() (time.Time, bool)
+	Done() <-chan struct{}
+}
+
+// believed is overtaken of old, which is name's.
+func (c *trial) believed(old believer, name string, end *harness.Moment, next *hold, p *pulse) time.Duration {
 	err := old.Err()
 	c.Await(end.Seen, c.Limit(), "Done closes when somebody else has the key")
 	until := end.At
@@ -303,7 +316,7 @@ func (c *trial) overtaken(old *hold, end *harness.Moment, next *hold, p *pulse) 
 		late = min(late, 0) // the same
 	}
 	slept := p.longest()
-	c.Must(late <= slept, old.cl.name+" has stopped believing in its hold when "+next.cl.name+" gets the key", "it believed for %s longer (and nothing in this process was late by more than %s)", late, slept)
+	c.Must(late <= slept, name+" has stopped believing in its hold when "+next.cl.name+" gets the key", "it believed for %s longer (and nothing in this process was late by more than %s)", late, slept)
 	return late
 }
 

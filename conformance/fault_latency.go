@@ -55,6 +55,7 @@ func slowly(c *trial, b *client, open func(time.Duration) (a *client, cut func()
 		c.Await(kept, c.Watchdog(), "the hold is kept")
 		c.Await(looked, c.Watchdog(), "what people ask from afar is answered")
 		far.reconnect(cut)
+		far.loses()
 	})
 	c.tell(f)
 }
@@ -177,6 +178,26 @@ func (x distance) handOver() {
 	h.mustLive(x.b)
 	h.mustUnlock()
 	c.free(x.b, c.recovery(), key)
+}
+
+// loses: what an administrator deletes is heard of from afar too, and nothing else is.
+func (x distance) loses() {
+	c := x.c
+	if c.inject().Delete == nil || !c.Caps.Has.Has(driver.PromptLoss) {
+		return
+	}
+	kept := x.a.mustTry(x.key("not deleted"), c.hold()...)
+	h := x.a.mustTry(x.key("deleted"), c.hold()...)
+	x.b.mustHeld(kept.Key(), c.hold()...)
+	c.inject().Delete(c.T, h.Key())
+	c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
+	before := time.Now()
+	c.Await(h.Done(), c.Prompt()+6*x.trip()+x.sleeps.longest(), "Done closes after a deletion, as PromptLoss is declared,")
+	x.add("lost", time.Since(before))
+	h.ended(locker.ReasonLost)
+	kept.survives("another one was deleted", x.sleeps)
+	kept.mustUnlock()
+	c.free(x.b, c.recovery(), kept.Key(), h.Key())
 }
 
 // reconnect: to connect takes several trips, each far above what it takes nearby.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -82,5 +83,70 @@ func partition(c *trial) {
 		c.free(b, c.recovery(), key)
 	})
 	f.add("late timers in this process", sleeps.longest())
+	c.tell(f)
+}
+
+// grantedAfar: who comes to a hold from afar, in any of the ways there are, and is cut off at once, stops believing in it
+// before anybody else gets the key. What counts from the answer, and not from the request, counts too long.
+// It is a session if ttl is 0.
+func grantedAfar(c *trial, ttl time.Duration) {
+	b := c.near()
+	life, living := ttl, []locker.Option{locker.WithTTL(ttl)}
+	if ttl == 0 {
+		life, living = c.Caps.SessionValidity, nil
+	}
+	if life == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	f, sleeps := c.figures(), c.pulse()
+	latency := life / 8
+	handedOver := func(from, a *client, key string) *hold {
+		h := from.mustTry(key, locker.WithTTL(far))
+		p := a.goLock(key, append(slices.Clone(living), c.Polling())...)
+		c.Sleep(4*latency + c.Granularity()) // its first attempt is answered
+		h.mustUnlock()
+		return p.granted(c.recovery()+4*latency, "the release")
+	}
+	ways := []struct {
+		name string
+		take func(a *client, key string) believer
+	}{
+		{"a TryLock", func(a *client, key string) believer { return a.mustTry(key, living...) }},
+		{"a LockAll", func(a *client, key string) believer {
+			all, err := a.lockAll(c.CtxFor(c.Limit()), []string{key, key + " too"}, living...)
+			c.OK(err, "LockAll")
+			return all
+		}},
+		{"a hand-over", func(a *client, key string) believer { return handedOver(b, a, key) }},
+		{"a hand-over that is some time ago", func(a *client, key string) believer {
+			h := handedOver(b, a, key)
+			c.Sleep(2*latency + c.Granularity()) // whatever has to be confirmed is
+			return h
+		}},
+		{"a hand-over in its process", func(a *client, key string) believer { return handedOver(a, a, key) }},
+		{"an Extend", func(a *client, key string) believer {
+			h := a.mustTry(key, living...)
+			if ttl > 0 {
+				c.OK(h.extend(ttl), "Extend")
+			}
+			return h
+		}},
+	}
+	c.Together(len(ways), func(i int) {
+		way := ways[i].name
+		a, line := c.distant()
+		c.can(line.BlackHole != nil && line.Latency != nil, "BlackHole and Latency")
+		line.Latency(latency)
+		key := c.Key(fmt.Sprint("way ", i))
+		h := ways[i].take(a, key)
+		c.OK(h.Err(), "Err after %s", way)
+		end := c.Moment(h.Done())
+		line.BlackHole(true, true)
+		c.Hist.Add("%s  (a black hole swallows all, after %s)", a.name, way)
+		got := b.goLock(key, locker.WithTTL(far), c.Polling()).granted(2*life+c.recovery(), "the partition")
+		f.add(believed, c.believed(h, a.name, end, got, sleeps))
+		got.mustLive(b)
+		got.mustUnlock()
+	})
 	c.tell(f)
 }

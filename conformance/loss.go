@@ -145,9 +145,14 @@ func causeLost(c *trial) {
 		return h
 	}
 	h := lose("unlocked")
-	if prompt {
+	switch {
+	case prompt:
 		c.Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
 		h.ended(locker.ReasonLost)
+	case c.leaf.kind == Session && c.Caps.SessionValidity > 0:
+		renewed := lose("renewed")
+		c.Claim("SES-002").Await(renewed.Done(), c.outlast(), "Done closes after a deletion, at the next renewal,")
+		renewed.ended(locker.ReasonLost)
 	}
 	err := h.unlock()
 	c.Is(err, locker.ErrLost, "Unlock of a hold that was deleted")

@@ -18,6 +18,7 @@ var sessionCases = []Case{
 		{Name: "in-time", fn: renewedInTime},
 		{Name: "clock", fn: sessionClock},
 		{Name: "stall", Needs: []Need{needsPause}, fn: func(c *trial) { interrupted(c, c.stalls) }},
+		{Name: "late", Needs: []Need{needsLine}, fn: grantedLate},
 		{Name: "refused", Needs: []Need{needsRefuse}, fn: func(c *trial) { interrupted(c, c.refuses) }},
 	}},
 	{ID: "SES-002", Clause: "a session that is over is not kept alive and not brought back: after a release, even one that failed, and after a loss", Parts: []Part{
@@ -143,6 +144,31 @@ func renewedInTime(c *trial) {
 	c.tell(f)
 	y.refused(g.req.Key, c.Owner(), far)
 	g.mustRelease()
+}
+
+// grantedLate: when the answer to its attempt came, most of a session's validity was over, so that the
+// first renewal is due at once.
+func grantedLate(c *trial) {
+	y := c.nearRaw()
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	sleeps := c.pulse()
+	c.Together(4, func(i int) {
+		x, line := c.distantRaw()
+		c.can(line.Latency != nil, "Latency")
+		x.take(c.Key(fmt.Sprint("first ", i)), 0).mustRelease() // it is connected now
+		line.Latency(c.Caps.SessionValidity * 35 / 100)
+		g := x.take(c.Key(fmt.Sprint(i)), 0)
+		line.Heal()
+		c.Sleep(c.outlast())
+		if slept := sleeps.longest(); slept > c.Caps.SessionValidity/16 {
+			c.Skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a session lasts %s", slept.Round(time.Millisecond), c.Caps.SessionValidity))
+		}
+		g.silent("a session whose grant took seven tenths of its validity")
+		y.refused(g.req.Key, c.Owner(), far)
+		g.mustRelease()
+	})
 }
 
 // sessionClock: what a backend that can look at the clock says of its sessions.

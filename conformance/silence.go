@@ -16,11 +16,9 @@ import (
 // Where slow is asked for, and the line can be slow, each renewal takes way, which is much more than a clock may drift.
 func (c *trial) silenced(slow bool) (client, other *raw, way time.Duration, silence func()) {
 	if in := c.inject(); in != nil && in.Client != nil {
-		b, line := in.Client(c.T)
+		r, line := c.distantRaw()
 		if line.BlackHole != nil {
 			other = c.nearRaw()
-			r := &raw{c.driverOf(c.NextName(), b), c, b}
-			c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
 			if slow && line.Latency != nil {
 				way = min(c.Caps.SessionValidity/20, 300*time.Millisecond)
 				line.Latency(way)
@@ -94,6 +92,14 @@ func silentStore(c *trial) {
 		next.mustRelease()
 	}
 	c.tell(f)
+}
+
+// distantRaw is distant without a core.
+func (c *trial) distantRaw() (*raw, Line) {
+	b, line := c.inject().Client(c.T)
+	r := &raw{c.driverOf(c.NextName(), b), c, b}
+	c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
+	return r, line
 }
 
 // nearRaw is near without a core.

@@ -27,6 +27,7 @@ var ttlCases = []Case{
 		{Name: "odd", fn: oddLives},
 		{Name: "anew", fn: begunAnew},
 		{Name: "told", fn: longLives},
+		{Name: "afar", Needs: []Need{needsLine}, fn: func(c *trial) { grantedAfar(c, c.Life()) }},
 		passed(passedDeadline)[0],
 	}},
 	{ID: "TTL-003", fn: ttlRounding, Parts: []Part{{Name: "scale", fn: scaleOfTTL}}, Clause: "ttl < 1 ms rounds up to 1 ms; negative or zero is ErrInvalidTTL before any I/O"},

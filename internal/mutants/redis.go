@@ -500,4 +500,27 @@ end`},
 		`		stands := standing(reply, h.owner)
 		if text, err := reply.ToString(); MUTATED && err == nil && text != "" { stands = ours }
 		switch stands {`},
+	{"TTL-002", "a lease that was handed off counts from the answer", "handoff.go",
+		`	return driver.Grant{Token: first, TTL: r.TTL, From: sent}, true`,
+		`	from := sent
+	if MUTATED { from = time.Now() }
+	return driver.Grant{Token: first, TTL: r.TTL, From: from}, true`},
+	{"FLT-003", "sessions of a LockAll count from the answer", "together.go",
+		`		s.granted, s.confirmed = grants[i].Token, sent
+`,
+		`		s.granted, s.confirmed = grants[i].Token, sent
+		if MUTATED { s.confirmed = time.Now() }
+`},
+	{"SES-001", "a session that was granted late is not renewed at once", "session.go",
+		`	if used > b.cfg.Validity/2 && left > 0 {`,
+		`	if used > b.cfg.Validity/2 && left > 0 && !MUTATED {`},
+	{"FLT-002", "a look at leases has a quarter of a second", "watch.go",
+		`	ctx, cancel := context.WithTimeout(b.closing, b.cfg.Timeout)
+	defer cancel()
+	gets := make([]rueidis.Completed, len(due))`,
+		`	timeout := b.cfg.Timeout
+	if MUTATED { timeout = 250 * time.Millisecond }
+	ctx, cancel := context.WithTimeout(b.closing, timeout)
+	defer cancel()
+	gets := make([]rueidis.Completed, len(due))`},
 }
