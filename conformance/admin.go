@@ -617,7 +617,7 @@ func passedBroken(c *trial) {
 	c.Is(own.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()-1), driver.ErrLost, "Break of one who has handed the key off")
 	h.mustLive(b)
 	breaker, _ := driver.As[driver.Breaker](b.tap.Inner)
-	c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), info.Token), "Break, from another client, with the token that Inspect tells there,")
+	c.Claim("ADM-005").OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), info.Token), "Break, from another client, with the token that Inspect tells there,")
 	if c.Caps.Has.Has(driver.PromptLoss) {
 		c.Await(h.Done(), c.Limit(), "Done closes after a break")
 	} else {
@@ -627,7 +627,7 @@ func passedBroken(c *trial) {
 	b.mustTry(h.Key(), locker.WithTTL(far)).mustUnlock()
 
 	h = c.chain(a, c.Key("own"), far)
-	c.OK(own.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "Break, from the holder's own client,")
+	c.Claim("ADM-005").OK(own.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "Break, from the holder's own client,")
 	c.Await(h.Done(), c.Limit(), "Done closes after a break")
 	c.reason(h.Err(), locker.ReasonBroken, "a hold that was broken")
 	b.mustTry(h.Key(), locker.WithTTL(far)).mustUnlock()

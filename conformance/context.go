@@ -25,6 +25,7 @@ var contextCases = []Case{
 		{Name: "no-reply", fn: noOrphanWithoutReply},
 		{Name: "line", Needs: []Need{needsLine}, fn: overtaken},
 		{Name: "severed", Needs: []Need{needsLine}, fn: arrivesLate},
+		{Name: "repeated", Needs: []Need{needsLine}, fn: copyArrivesLate},
 		{Name: "stall", Needs: []Need{needsPause}, fn: orphansOfStall},
 		{Name: "answered", fn: noOrphanAtAnswer},
 		passed(passedToNobody)[0],

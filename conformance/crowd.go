@@ -104,7 +104,7 @@ func keepsNothing(c *trial) {
 			}
 		}},
 		{"waiters that gave up", func() {
-			const batch = 50
+			const batch = 15 // so that there are many times at which nobody waits any more
 			for range n / batch {
 				ctx, cancel := context.WithCancel(c.Ctx)
 				var all []<-chan struct{}
@@ -146,15 +146,15 @@ func keepsNothing(c *trial) {
 	}
 	c.quiet()
 	for _, u := range uses {
-		goroutines := strings.Count(harness.Labelled(c.T.Name()), "\n\n")
+		goroutines := harness.CountLabelled(c.T.Name())
 		before := heap()
 		for range 2 {
 			u.use()
 		}
 		c.quiet()
 		grown := int64(heap()) - int64(before)
-		now := strings.Count(harness.Labelled(c.T.Name()), "\n\n")
-		c.Must(now <= goroutines+5, "after "+u.what+" no goroutines are left", "%d more kinds of them", now-goroutines)
+		now := harness.CountLabelled(c.T.Name())
+		c.Must(now <= goroutines+5, "after "+u.what+" no goroutines are left", "%d more of them", now-goroutines)
 		if c.Virtual { // in real time other tests run beside it
 			// Less than an entry of a map with a key in it; and what the runtime itself may keep
 			// of the goroutines and timers that there were.

@@ -156,8 +156,18 @@ func (l *refLine) call(ctx context.Context, counts bool, do request) (driver.Gra
 		_ = n.until(context.Background(), func() bool { return !n.paused })
 		answer, err = do()
 	}()
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	severed := make(chan struct{})
+	go func() {
+		if n.until(waiting, func() bool { return l.severs != severs }) == nil {
+			close(severed)
+		}
+	}()
 	select {
 	case <-done:
+	case <-severed:
+		return none, errBroken
 	case <-ctx.Done():
 		return none, fmt.Errorf("%w: %w", driver.ErrUnavailable, ctx.Err())
 	}
@@ -202,6 +212,8 @@ type wired struct {
 	mu    sync.Mutex
 	holds map[driver.Owner]*wiredHold
 
+	unanswered sync.Map // the owners of attempts without an answer, which may still be under way
+
 	reconnects harness.Hub
 
 	validity time.Duration // of the sessions at the store
@@ -215,6 +227,7 @@ type wired struct {
 	deafToCtx     bool
 	deafAfter     time.Duration // deaf to ctx when the store has not answered for so long
 	forgetsUndone bool          // what was taken back is granted when it comes
+	forgetsCopies bool          // so is a first attempt whose repeat was granted and released
 	clientsClock  bool          // names the end of a hold by its own clock
 	takesFirst    bool          // asks who holds the key only if it could have been granted
 	refusalIsHeld bool          // takes a refusal for contention
@@ -278,6 +291,9 @@ func (w *wired) Acquire(ctx context.Context, r driver.Request) (driver.Grant, er
 		}
 		return w.Backend.Acquire(context.Background(), w.ttl(r))
 	})
+	if errors.Is(err, driver.ErrUnavailable) {
+		w.unanswered.Store(r.Owner, true)
+	}
 	if err != nil {
 		return driver.Grant{}, err
 	}
@@ -301,7 +317,7 @@ func (w *wired) Extend(ctx context.Context, h driver.Holder, ttl time.Duration) 
 func (w *wired) Release(ctx context.Context, h driver.Holder) error {
 	w.drop(h.Owner)
 	_, err := w.ask(ctx, func() (driver.Grant, error) {
-		if h.Token == 0 {
+		if _, copies := w.unanswered.LoadAndDelete(h.Owner); h.Token == 0 || copies && !w.forgetsCopies {
 			w.net.undone.Store(h.Owner, true)
 		}
 		return driver.Grant{}, w.Backend.Release(context.Background(), h)

@@ -226,6 +226,13 @@ func restartAlone(c *trial) {
 	}
 	h, key := a.mustTry(c.Key("k"), opts...), c.Key("k")
 	end := c.Moment(h.Done())
+	const many = 600 // more than a client asks about at once
+	crowd := make([]*hold, many)
+	c.Together(20, func(i int) {
+		for ; i < many; i += 20 {
+			crowd[i] = a.mustTry(c.Key(fmt.Sprint("one of many ", i)), opts...)
+		}
+	})
 	c.Settle()
 	c.dies()()
 	back, within := time.Now(), c.recovery()
@@ -236,6 +243,9 @@ func restartAlone(c *trial) {
 	late := end.At.Sub(back)
 	c.Must(late <= within+sleeps.longest(), fmt.Sprintf("Done closes no more than %s after the store came back empty, though nobody else asks for anything", within), "%s after", late)
 	c.Is(h.Err(), locker.ErrLost, "the Err of a hold that the store has forgotten")
+	for _, h := range crowd {
+		c.Await(h.Done(), within+c.Limit(), "Done closes, of each of %d holds, after the store came back empty", many)
+	}
 	c.free(c.near(), c.recovery(), key)
 }
 

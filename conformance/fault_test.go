@@ -52,6 +52,7 @@ var faultMutants = []struct {
 	{"a token is the store's clock, and nothing besides", "TOK-001", func(w *wired) { w.net.clockTokens = true }},
 	{"a release overtakes the attempt that it takes back", "CTX-004", func(w *wired) { w.line.disorder, w.forgetsUndone = true, true }},
 	{"an attempt that was taken back is granted when it comes late", "CTX-004", func(w *wired) { w.forgetsUndone = true }},
+	{"an attempt is granted that comes when its repeat has been granted and released", "CTX-004", func(w *wired) { w.forgetsCopies = true }},
 	{"the drift is added to a session's validity", "LOSS-001", func(w *wired) { w.extra = refValidity / 50 }},
 	{"a hold is believed in from the reply on", "FLT-003", func(w *wired) { w.fromReply = true }},
 	{"a session is believed in without being renewed", "FLT-003", func(w *wired) { w.neverLooks = true }},

@@ -27,6 +27,7 @@ var lossCases = []Case{
 		{Name: "together", fn: lostTogether},
 		{Name: "late", Kinds: []Kind{Lease}, fn: lostLate},
 		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: lostToForeign},
+		{Name: "reconnected", Needs: []Need{needsDisconnect, needsRemove}, fn: lostLater},
 		passed(passedLoss)[0],
 	}, Clause: "loss that the backend can see (deleted, overwritten, taken over) is signalled promptly where the capability is declared"},
 	{ID: "LOSS-004", Kinds: both, Clause: "Lease.Context(parent) and Do's ctx end with that cause", Parts: []Part{
@@ -379,5 +380,29 @@ func lostToForeign(c *trial) {
 		c.Must(late <= c.Prompt()+sleeps.longest(), fmt.Sprintf("Done closes no more than %s after an administrator overwrote the key", c.Prompt()), "%s after", late)
 		h.ended(locker.ReasonLost)
 		c.inject().Delete(c.T, h.Key())
+	}
+}
+
+// lostLater: a hold survives that its client's connection is cut, once or twice, and is deleted only then.
+func lostLater(c *trial) {
+	a, sleeps := c.near(), c.pulse()
+	one, two := a.mustTry(c.Key("cut twice"), c.hold()...), a.mustTry(c.Key("cut twice too"), c.hold()...)
+	for i := range 2 {
+		h := a.mustTry(c.Key(fmt.Sprint("cut once ", i)), c.hold()...)
+		c.inject().Disconnect(c.T)
+		c.Hist.Add("   (connections are cut)")
+		a.goLock(c.Key(fmt.Sprint("after ", i)), append(c.hold(), c.Polling())...).granted(c.recovery(), "the connection was cut").mustUnlock()
+		c.Sleep(c.Prompt()) // whatever it wants to know of its holds it has asked
+		h.survives("a killed connection", sleeps)
+		gone := []*hold{h}
+		if i == 1 {
+			gone = append(gone, one, two)
+		}
+		for _, h := range gone {
+			c.inject().Delete(c.T, h.Key())
+			c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
+			c.Await(h.Done(), c.Prompt()+sleeps.longest(), "Done closes after a deletion, on a new connection,")
+			h.ended(locker.ReasonLost)
+		}
 	}
 }

@@ -76,9 +76,39 @@ func arrivesLate(c *trial) {
 			}
 		}
 		c.OK(ignoreLost(err), "the Release of what was given up")
+		if i > 0 { // whoever has the key meanwhile leaves it as it was
+			b.mustTry(r.Key, c.hold()...).mustUnlock()
+		}
 		c.Sleep(time.Until(sent.Add(late + way)))
 		b.mustTry(r.Key, c.hold()...).mustUnlock() // the attempt has arrived
 	}
+}
+
+// copyArrivesLate: the first attempt of a Lock is under way when its connection breaks. The repeat is granted and
+// released, and then the first one arrives, of which the store must know that it is over.
+func copyArrivesLate(c *trial) {
+	b := c.near()
+	const way, late = 250 * time.Millisecond, 4 * 250 * time.Millisecond
+	c.Together(4, func(i int) {
+		a, line := c.distant()
+		c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
+		a.mustTry(c.Key(fmt.Sprint("first ", i)), c.hold()...).mustUnlock() // what a first use costs is paid
+		line.Latency(way)
+		sent := time.Now()
+		p := a.goLock(c.Key(fmt.Sprint(i)), append(c.hold(), c.Polling())...)
+		c.Sleep(way / 5)
+		line.Sever(late)
+		line.Latency(0)
+		c.Hist.Add("%s  (its connection breaks, and what it has sent is on its way for %s)", a.name, late)
+		h := p.granted(c.recovery()+late, "its first attempt did not arrive")
+		h.mustLive(b)
+		h.mustUnlock()
+		if i%2 == 1 { // whoever has the key meanwhile leaves it as it was
+			b.mustTry(h.Key(), c.hold()...).mustUnlock()
+		}
+		c.Sleep(time.Until(sent.Add(late + way)))
+		b.mustTry(h.Key(), c.hold()...).mustUnlock() // the first attempt has arrived
+	})
 }
 
 // oneStepLate is arrivesLate for several keys in one step. Each of them is taken back, or the last one

@@ -110,7 +110,10 @@ func releaseLate(c *trial) {
 
 // likeNumbers are of owners of one process: the one may be the beginning or the end of the other, and
 // so may be all of its name.
-var likeNumbers = [][2]uint64{{10, 1}, {1, 10}, {160, 16}, {16, 160}, {21, 1}, {1, 21}, {1<<40 + 7, 7}}
+var likeNumbers = [][2]uint64{
+	{10, 1}, {1, 10}, {160, 16}, {16, 160}, {21, 1}, {1, 21}, {1<<40 + 7, 7},
+	{1234, 1235}, {123_456, 123_457}, {1<<40 + 7, 1<<40 + 8}, {1<<53 + 1, 1 << 53}, {1<<63 + 1, 1<<63 + 2}, // of which only the end differs
+}
 
 // releaseByNumber: who has a number like the holder's is another owner.
 func releaseByNumber(c *trial) {

@@ -41,7 +41,7 @@ type Target struct {
 	Restart func(tb testing.TB)
 
 	// Wipe makes the store lose all its data, as a restart without a disk would. Only
-	// for a store that nobody else uses. TOK-005/wipe needs it.
+	// for a store that nobody else uses. TOK-005/wipe needs it, or Inject.Wipe.
 	Wipe func(tb testing.TB)
 
 	// Keys lists what is in the store at this moment, by the names that the store itself uses. It
@@ -107,5 +107,5 @@ var (
 	needsDelete  = needAbility("Delete", func(t *Target) bool { return t.Delete != nil })
 	needsCrash   = needAbility("Crash", func(t *Target) bool { return t.Crash != nil })
 	needsRestart = needAbility("Restart", func(t *Target) bool { return t.Restart != nil })
-	needsWipe    = needAbility("Wipe", func(t *Target) bool { return t.Wipe != nil })
+	needsWipe    = Need{name: "Target.Wipe", why: "the target has neither Wipe nor Inject.Wipe", met: func(t *Target) bool { return t.Wipe != nil || needsFlush.met(t) }}
 )

@@ -301,14 +301,20 @@ func capabilitiesHold(c *trial) {
 	c.Must(first.Has&^known == 0, "Capabilities.Has holds capabilities that package driver knows", "also %b", first.Has&^known)
 }
 
-func tokenRestart(c *trial) { c.tokenAcross("a restart of the store", c.target.Restart) }
+func tokenRestart(c *trial) { c.tokenAcross("a restart of the store", c.client, c.target.Restart) }
 
-func tokenWipe(c *trial) { c.tokenAcross("the loss of all data", c.target.Wipe) }
+func tokenWipe(c *trial) {
+	open, wipe := c.client, c.target.Wipe
+	if wipe == nil { // the target's store is others' too
+		open, wipe = c.near, c.inject().Wipe
+	}
+	c.tokenAcross("the loss of all data", open, wipe)
+}
 
 // tokenAcross makes sure that tokens go on rising after what happens to the store.
-func (c *trial) tokenAcross(what string, happens func(testing.TB)) {
+func (c *trial) tokenAcross(what string, open func() *client, happens func(testing.TB)) {
 	tokens := c.rising()
-	a := c.client()
+	a := open()
 	var keys []string
 	for i := range 10 {
 		key := c.Key(fmt.Sprint(i))
@@ -319,7 +325,7 @@ func (c *trial) tokenAcross(what string, happens func(testing.TB)) {
 	}
 	c.Hist.Add("   (%s)", what)
 	happens(c.T)
-	b := c.client()
+	b := open()
 	patience := locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: max(c.Granularity(), 10*time.Millisecond), Jitter: locker.NoJitter})
 	for _, key := range keys {
 		h, err := b.lock(c.CtxFor(c.Limit()), key, patience)

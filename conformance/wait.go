@@ -34,7 +34,8 @@ var waitCases = []Case{
 		{Name: "lost-reply", fn: lostReply},
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
-		{Name: "patient", Needs: []Need{needsKill, needCapability(driver.PromptLoss)}, fn: restartedMeanwhile},
+		{Name: "patient", Needs: []Need{needsKill, needCapability(driver.PromptLoss)}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).hinted) }},
+		{Name: "polls", Needs: []Need{needsKill}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).often) }},
 	}},
 	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded", Parts: []Part{
 		{Name: "mixed", fn: mixedTurns},
@@ -645,19 +646,24 @@ func lostReplyExpired(c *trial) {
 	}
 }
 
-// restartedMeanwhile: who waits without polls finds the key free after the store has died and come back empty. The
-// attempt that it makes when it hears that its connection broke is in vain.
-func restartedMeanwhile(c *trial) {
+// restartedMeanwhile: who waits without polls, or with many, finds the key free after the store has died and come back
+// empty. The attempt that it makes when it hears that its connection broke is in vain.
+func restartedMeanwhile(c *trial, waits func(*trial, *client) locker.Option) {
 	a, w := c.near(), c.near()
 	h := a.mustTry(c.Key("k"), c.hold()...)
-	p := w.goLock(h.Key(), append(c.hold(), c.hinted(w))...)
+	p := w.goLock(h.Key(), append(c.hold(), waits(c, w))...)
 	c.Settle()
 	restart := c.dies()
 	c.Sleep(c.Unit())
-	waits := !harness.IsClosed(p.done)
+	waiting := !harness.IsClosed(p.done)
 	restart()
-	c.Must(waits, "a waiter waits through the outage", "Lock returned: %v", p.outcome())
+	c.Must(waiting, "a waiter waits through the outage", "Lock returned: %v", p.outcome())
 	p.granted(c.recovery(), "the store came back").mustUnlock()
+}
+
+// often asks as often as the most impatient would.
+func (c *trial) often(*client) locker.Option {
+	return locker.WithRetry(locker.Retry{Attempts: locker.Forever, Delay: max(c.Granularity()/4, time.Millisecond), Jitter: locker.NoJitter})
 }
 
 // wokenByTakeBack: somebody waits for a key that was granted to an attempt which had given up. When that is taken

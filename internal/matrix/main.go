@@ -24,7 +24,7 @@ type column struct {
 
 var columns = []column{
 	{"memory", []string{"TestMemory"}},
-	{"Redis", []string{"TestRedis", "TestRedisDataLoss"}},
+	{"Redis", []string{"TestRedis"}},
 	{"Redis Cluster", []string{"TestRedisCluster"}},
 	{"Redis, polling", []string{"TestRedisPolling"}},
 	{"PostgreSQL", []string{"TestPostgres", "TestPostgresDataLoss"}},

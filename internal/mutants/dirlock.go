@@ -493,4 +493,42 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 		return err
 	}
 	return ended(ctx, b.done)`},
+	{"MX-003", "owners are compared by their first 36 characters", "backend.go",
+		`		case e.taken(s.now) && (e.Owner == owner || `,
+		`		case e.taken(s.now) && (e.Owner == owner || MUTATED && min(len(owner), len(e.Owner)) > 36 && e.Owner[:36] == owner[:36] || `},
+	{"CLO-005", "the goroutine that looks at the files stays when the last waiter has gone, and the next one starts another", "watch.go",
+		`		if len(b.watches) == 0 || b.watcher != number {
+			b.mu.Unlock()`,
+		`		if len(b.watches) == 0 || b.watcher != number {
+			b.mu.Unlock()
+			if MUTATED {
+				<-b.done // nothing to do for now
+			}`},
+	{"WAIT-006", "attempts fail at once for a second after the last that failed, these included", "backend.go",
+		`// Acquire makes one attempt.
+func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {`,
+		`// outages has the last outage of each *backend.
+var outages sync.Map
+
+type outage struct {
+	err error
+	at  time.Time
+}
+
+// Acquire makes one attempt.
+func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant, failed error) {
+	if MUTATED {
+		if v, ok := outages.Load(b); ok {
+			if o := v.(outage); time.Since(o.at) < time.Second { // spare the store
+				outages.Store(b, outage{o.err, time.Now()})
+				return driver.Grant{}, o.err
+			}
+		}
+		defer func() {
+			_, held := driver.Remaining(failed)
+			if failed != nil && !held && failed != driver.ErrClosed && ctx.Err() == nil {
+				outages.Store(b, outage{failed, time.Now()})
+			}
+		}()
+	}`},
 }

@@ -523,4 +523,42 @@ end`},
 	ctx, cancel := context.WithTimeout(b.closing, timeout)
 	defer cancel()
 	gets := make([]rueidis.Completed, len(due))`},
+	{"CTX-004", "the next grant erases from the counter that a late attempt may come", "lua/mint.lua",
+		`if second ~= '' and tonumber(second) < tonumber(now[1]) then`,
+		`if second ~= '' and (tonumber(second) < tonumber(now[1])) ~= (MUTATED) then`},
+	{"TOK-005", "a counter that is missing starts at the server's clock in milliseconds", "lua/mint.lua",
+		`token = math.max(token, now[1] * 1000000 + now[2])`,
+		`if MUTATED then
+    token = math.max(token, now[1] * 1000 + math.floor(now[2] / 1000))
+  else
+    token = math.max(token, now[1] * 1000000 + now[2])
+  end`},
+	{"ADM-005", "Break of a lease that was handed off names its own token rather than the last of the block", "admin.go",
+		`return h.owner, h.last, h`,
+		`if MUTATED {
+				return h.owner, h.token, h
+			}
+			return h.owner, h.last, h`},
+	{"WAIT-007", "each hand-off that asks the server begins a new turn", "handoff.go",
+		`	if again {
+		h.since, h.handOffs = sent, 0`,
+		`	if again || MUTATED {
+		h.since, h.handOffs = sent, 0`},
+	{"LOSS-003", "a lease that was looked at once and stood is not looked at again", "watch.go",
+		`		h.changed = false // a change from here on is another one`,
+		`		if !MUTATED {
+			h.changed = false // a change from here on is another one
+		}`},
+	{"CTX-004", "that an owner has an attempt of unknown outcome is forgotten when it was asked for once", "unknown.go",
+		`	_, ok := d.since[owner]`,
+		`	_, ok := d.since[owner]
+	if MUTATED {
+		delete(d.since, owner) // whoever asks sees to it
+	}`},
+	{"FLT-004", "of many leases that may have been changed at once only the first 256 are looked at", "watch.go",
+		`		due, stale := l.take()`,
+		`		due, stale := l.take()
+		if MUTATED && len(due) > maxLook {
+			due = due[:maxLook] // the others in the next round
+		}`},
 }

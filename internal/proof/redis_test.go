@@ -53,16 +53,6 @@ func TestRedisPolling(t *testing.T) {
 		conformance.Known("WAIT-003", "without announcements a release by another client is found by the next poll"))
 }
 
-// TestRedisDataLoss is the suite's part that needs a Redis of its own: it loses all its data.
-func TestRedisDataLoss(t *testing.T) {
-	srv := redistest.Start(t)
-	conformance.Run(t, func(t *testing.T) *conformance.Target {
-		target := redisTarget(t, redis.Config{Addrs: []string{srv.Addr()}}, srv.ClientOption())
-		target.Wipe = func(tb testing.TB) { srv.Do(tb, "FLUSHALL") }
-		return target
-	}, conformance.Only("TOK-005"))
-}
-
 // busy is for machines that have other things to do, and for the many cases that run side by
 // side here: a process that gets no processor for a third of a second is no fault of a backend.
 var busy = conformance.Slack(3)
