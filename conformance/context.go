@@ -252,11 +252,24 @@ func noOrphan(c *trial) {
 		})
 		c.Hist.Add("   (all have ended)")
 		end := time.Now()
-		got := b.goLock(key, append(c.hold(), c.Polling())...).granted(c.Limit(), "the end of all who wanted the lock")
+		got := b.trySoon(key)                                                         // who waited might have to wait for those who are gone: that is for WAIT-007
 		within := c.Prompt() + c.Unit() + 2*max(busy[0].longest(), busy[1].longest()) // those who are taken back stand in line
 		c.Must(got.at.Sub(end) <= within, fmt.Sprintf("the key is free no more than %s after the end of all who wanted the lock", within), "%s after", got.at.Sub(end))
 		got.mustLive(a)
 		got.mustUnlock()
+	}
+}
+
+// trySoon tries to take key, which is free soon, until it is.
+func (cl *client) trySoon(key string) *hold {
+	c := cl.c
+	for end := time.Now().Add(c.Limit()); ; c.Sleep(c.Granularity() / 10) {
+		h, err := cl.try(key, c.hold()...)
+		if err == nil {
+			return h
+		}
+		c.Claim("ERR-002").Is(err, locker.ErrHeld, "%s's TryLock of %s", cl.name, c.Short(key))
+		c.Must(time.Now().Before(end), "the key is free soon", "%v", err)
 	}
 }
 

@@ -148,6 +148,7 @@ func (x distance) look() {
 		}
 		c.Must(told == 1, "List from afar tells what is held", "%d holds instead of one", told)
 	}
+	h.survives("a hold is looked at from "+x.d.String()+" away", x.sleeps)
 	if b, ok := driver.As[driver.Breaker](d); ok && c.Caps.Has.Has(driver.Breaking) {
 		c.OK(b.Break(patience(), h.Key(), h.Token()), "the driver's Break from %s away", x.d)
 	} else {

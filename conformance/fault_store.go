@@ -186,6 +186,7 @@ func (c *trial) boundedCalls(a *client, held, released *hold, foreign string, pa
 	calls := []ctxCall{
 		{"TryLock", expired, func(ctx context.Context) error { return second(a.tryCtx(ctx, c.Key("try"), c.hold()...)) }},
 		{"TryLock, cancelled,", cancelled, func(ctx context.Context) error { return second(a.tryCtx(ctx, c.Key("try, cancelled"), c.hold()...)) }},
+		{"TryLock of what the same client holds", expired, func(ctx context.Context) error { return second(a.tryCtx(ctx, held.Key(), c.hold()...)) }},
 		{"Lock", expired, func(ctx context.Context) error {
 			return second(a.lock(ctx, c.Key("lock"), append(c.hold(), c.Polling())...))
 		}},

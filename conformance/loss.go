@@ -131,7 +131,7 @@ func causeLostExtended(c *trial) {
 		h.mustLive()
 		c.target.Delete(c.T, h.Key())
 		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
-		c.Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
+		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
 		h.ended(locker.ReasonLost)
 	}
 }
@@ -148,7 +148,7 @@ func causeLost(c *trial) {
 	h := lose("unlocked")
 	switch {
 	case prompt:
-		c.Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
+		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
 		h.ended(locker.ReasonLost)
 	case c.leaf.kind == Session && c.Caps.SessionValidity > 0:
 		renewed := lose("renewed")

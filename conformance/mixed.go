@@ -58,7 +58,6 @@ func (c *trial) turns(a, b *client, key string, theirs []locker.Option, own func
 	got := p.granted(c.Limit(), "the release, "+others)
 	for range 3 { // not only at its first release, which may end a turn in any case
 		got.mustUnlock()
-		c.Sleep(c.Granularity() / 5) // by then the others are at it
 		got = b.goLock(key, append(c.hold(), c.Polling())...).granted(c.Limit(), "some releases, "+others)
 	}
 	n := grants.Load()

@@ -33,7 +33,7 @@ func passedPart(name string, fn func(*trial)) Part {
 // jumped says whether one of others was granted what was released to first: on a busy machine a Lock
 // that was called later may begin to wait earlier.
 func (c *trial) jumped(first *pending, others []*pending) bool {
-	for end := time.Now().Add(c.Limit() / 2); !harness.IsClosed(first.done) && time.Now().Before(end); c.Sleep(c.Granularity() / 5) {
+	for end := time.Now().Add(c.Limit() / 2); !harness.IsClosed(first.done) && time.Now().Before(end); c.pause(c.Granularity()/5, first.done) {
 		if slices.ContainsFunc(others, func(p *pending) bool { return harness.IsClosed(p.done) }) {
 			return true
 		}

@@ -235,7 +235,7 @@ func notResurrected(c *trial) {
 	c.Sleep(c.outlast())
 	c.Claim("LOSS-002").Is(g.hears(c.Prompt(), "a session that was deleted"), driver.ErrLost, "what it hears")
 	next := y.take(g.req.Key, 0)
-	c.Is(g.release(), driver.ErrLost, "the driver's Release of a session that was deleted")
+	c.Claim("REL-002").Is(g.release(), driver.ErrLost, "the driver's Release of a session that was deleted")
 	next.lasts(x, "the session after one that was deleted")
 	next.mustRelease()
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -16,10 +17,14 @@ func main() {
 	defer stop()
 	file := flag.String("catalogue", "", "write the catalogue of the clauses into this `file`, and run no mutant")
 	of := flag.String("of", "", "run only the mutants of this: backend, or a `base` (core, memory, dirlock, Redis, Postgres)")
-	name := flag.String("name", "", "run only the mutants of bases whose name has this in it")
+	name := flag.String("name", "", "run only the mutants of bases whose name matches this `expression`")
 	own := flag.Bool("own", false, "run those of bases by their own clause only, which takes a tenth of the time and says nothing of what fails first")
 	flag.Parse()
-	ok, err := run(ctx, *file, choice{of: *of, name: *name, own: *own})
+	var ok bool
+	named, err := regexp.Compile(*name)
+	if err == nil {
+		ok, err = run(ctx, *file, choice{of: *of, name: named, own: *own})
+	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)

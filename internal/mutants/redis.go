@@ -134,16 +134,6 @@ func (l layout) tokenKey(key string) string {`},
 		`	if MUTATED { return nil }
 	tags, err := b.tags(ctx)`},
 
-	{"MX-002", "attempts at sessions go one after the other", "session.go",
-		`	if err := b.sessions.take(ctx, s.lock); err != nil {`,
-		`	if MUTATED {
-		if err := b.sessions.take(ctx, "all"); err != nil {
-			return driver.Grant{}, err
-		}
-		defer b.sessions.give("all", true)
-		time.Sleep(20 * time.Millisecond)
-	}
-	if err := b.sessions.take(ctx, s.lock); err != nil {`},
 	{"TTL-002", "a life counts from the reply", "acquire.go",
 		`	return driver.Grant{Token: token, TTL: r.TTL}, nil
 }
@@ -322,16 +312,14 @@ end`},
 		`func (b *backend) acquireFree(ctx context.Context, w wish) (uint64, error) {`,
 		`func (b *backend) acquireFree(ctx context.Context, w wish) (_ uint64, err error) {
 	if MUTATED {
-		inTurn <- struct{}{}
+		if err := b.sessions.take(ctx, "all"); err != nil { return 0, err }
 		defer func() {
 			if err != nil { time.Sleep(20 * time.Millisecond) }
-			<-inTurn
+			b.sessions.give("all", true)
 		}()
 	}
 	return b.acquireFreely(ctx, w)
 }
-
-var inTurn = make(chan struct{}, 1)
 
 func (b *backend) acquireFreely(ctx context.Context, w wish) (uint64, error) {`},
 	{"REL-002", "a release compares the number as far as its own goes", "lua/release.lua",

@@ -86,10 +86,10 @@ func build(ctx context.Context, root, tests, dir, overlay string, flags ...strin
 
 // A choice says which mutants run.
 type choice struct {
-	of      string // a base, or "backend" for those in package conformance; empty for all
-	name    string // a part of the names of a base's
-	virtual bool   // none whose store is real
-	own     bool   // by their own clause only, and without a look at what is healthy: quick
+	of      string         // a base, or "backend" for those in package conformance; empty for all
+	name    *regexp.Regexp // of the names of a base's; nil for all
+	virtual bool           // none whose store is real
+	own     bool           // by their own clause only, and without a look at what is healthy: quick
 }
 
 func (c choice) takes(m mutant) bool {
@@ -98,7 +98,7 @@ func (c choice) takes(m mutant) bool {
 		of = "backend"
 	}
 	real := slices.ContainsFunc(bases, func(b base) bool { return b.of == m.Of && b.real })
-	return (c.of == "" || c.of == of) && strings.Contains(m.Name, c.name) && !(c.virtual && real)
+	return (c.of == "" || c.of == of) && (c.name == nil || c.name.MatchString(m.Name)) && !(c.virtual && real)
 }
 
 // runAll runs the mutants of a choice over the whole suite.
@@ -140,6 +140,8 @@ type job struct {
 	b    binary
 	own  bool
 	racy bool // its fault is a data race, which one run may not show
+
+	stages []string // of the whole suite, one after the other; see stagesOf
 }
 
 func (r *runner) all(ctx context.Context) ([]mutant, error) {
@@ -167,7 +169,7 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 		if err != nil {
 			return nil, err
 		}
-		j := job{m, bases[at], b, r.chosen.own || racy, racy}
+		j := job{m: m, base: bases[at], b: b, own: r.chosen.own || racy, racy: racy}
 		jobs = append(jobs, j)
 		if !j.own {
 			healthy[m.Of] = j
@@ -184,6 +186,11 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the suite fails what is healthy: %s: %w\n%s", of, err, out)
 		}
+		for i := range jobs {
+			if jobs[i].m.Of == of {
+				jobs[i].stages = stagesOf(out, j.base)
+			}
+		}
 	}
 	// In virtual time one for each processor: more would be late, and be caught for that. With a real store
 	// the suite waits most of the time.
@@ -194,7 +201,7 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 	if err := side(real, runtime.GOMAXPROCS(0), func(i int) error { return jobs[i].run(ctx) }); err != nil {
 		return nil, err
 	}
-	return all, side(len(jobs)-real, 2*runtime.GOMAXPROCS(0), func(i int) error { return jobs[real+i].run(ctx) })
+	return all, side(len(jobs)-real, 3*runtime.GOMAXPROCS(0), func(i int) error { return jobs[real+i].run(ctx) })
 }
 
 // side runs n functions, some side by side.
@@ -286,11 +293,44 @@ func (r *runner) binaryOnce(ctx context.Context) (binary, error) {
 	return r.binary(ctx, "conformance", "-race")
 }
 
+// stagesOf is what to run one after the other so that what fails first does so in the order of the suite, of which
+// out is a run. In virtual time that is the suite. With a real store its cases run side by side, and
+// one that the suite begins late may be the first to fail: there a stage is a few clauses, all of whose cases are waited for.
+func stagesOf(out string, b base) (stages []string) {
+	if !b.real {
+		return []string{"^" + b.run + "$"}
+	}
+	const clauses = 18
+	var order []string
+	for _, m := range clauseLine.FindAllStringSubmatch(out, -1) {
+		if m[1] == b.run {
+			order = append(order, m[2])
+		}
+	}
+	for some := range slices.Chunk(order, clauses) {
+		stages = append(stages, "^"+b.run+"$/^("+strings.Join(some, "|")+")$")
+	}
+	return stages
+}
+
+// suite runs the whole suite, up to the first stage in which something fails.
+func (j job) suite(ctx context.Context) (out string, err error) {
+	flags := j.base.flags()
+	if !j.base.real {
+		flags = append(flags, "-test.failfast")
+	}
+	for _, stage := range j.stages {
+		if out, err = j.b.run(ctx, stage, flags, chosenEnv+"="+j.m.Name); err != nil {
+			break
+		}
+	}
+	return out, err
+}
+
 // run runs one mutant: the suite in its order, up to the first clause that is broken; and its own
 // clause alone, if that was another's.
 func (j job) run(ctx context.Context) error {
 	choose := chosenEnv + "=" + j.m.Name
-	flags := append(j.base.flags(), "-test.failfast")
 	var out string
 	tries := j.base.tries()
 	if j.own {
@@ -298,7 +338,7 @@ func (j job) run(ctx context.Context) error {
 	}
 	for range tries {
 		var err error
-		out, err = j.b.run(ctx, "^"+j.base.run+"$", flags, choose)
+		out, err = j.suite(ctx)
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 			return err
 		}
@@ -339,7 +379,7 @@ func (j job) run(ctx context.Context) error {
 // be: on a busy machine anything is late now and then, and lateness fails any case.
 func (b base) tries() int {
 	if b.real {
-		return 3
+		return 2
 	}
 	return 1
 }
@@ -367,9 +407,10 @@ func (b binary) run(ctx context.Context, tests string, flags []string, env ...st
 }
 
 var (
-	failLine = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
-	testLine = regexp.MustCompile(`^=== (RUN|NAME|CONT) +(\S+)`)
-	textLine = regexp.MustCompile(`^ +suite\.go:\d+: ([A-Z]+-\d{3}): `)
+	clauseLine = regexp.MustCompile(`(?m)^=== RUN +([^/\s]+)/([^/\s]+)$`)
+	failLine   = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+	testLine   = regexp.MustCompile(`^=== (RUN|NAME|CONT) +(\S+)`)
+	textLine   = regexp.MustCompile(`^ +suite\.go:\d+: ([A-Z]+-\d{3}): `)
 )
 
 // firstFailed is the clause that the first failure names: of the first case that failed, in the
