@@ -18,7 +18,8 @@
 // Each mutant runs over the whole suite, in its order, up to the first clause that fails. That
 // failure is what an author reads first: it must name the clause that is broken, or one that
 // is as right (table equallyRight), for at least 95 of 100. If it names another, the mutant's own
-// clause is run alone, to see whether it is caught at all.
+// clause is run alone, to see whether it is caught at all. With a real store the cases run side by side:
+// there the suite is run in stages of a few clauses, up to the first in which one fails.
 //
 // Exit code 0: every clause is proven, every mutant caught, and enough of them by the right clause
 // first. 1: something is not. 2: the report could not be made.

@@ -192,16 +192,13 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 			}
 		}
 	}
-	// In virtual time one for each processor: more would be late, and be caught for that. With a real store
-	// the suite waits most of the time.
-	real := slices.IndexFunc(jobs, func(j job) bool { return j.base.real })
-	if real < 0 {
-		real = len(jobs)
+	for _, b := range bases {
+		of := slices.DeleteFunc(slices.Clone(jobs), func(j job) bool { return j.base.of != b.of })
+		if err := side(len(of), b.atOnce(), func(i int) error { return of[i].run(ctx) }); err != nil {
+			return nil, err
+		}
 	}
-	if err := side(real, runtime.GOMAXPROCS(0), func(i int) error { return jobs[i].run(ctx) }); err != nil {
-		return nil, err
-	}
-	return all, side(len(jobs)-real, 3*runtime.GOMAXPROCS(0), func(i int) error { return jobs[real+i].run(ctx) })
+	return all, nil
 }
 
 // side runs n functions, some side by side.
@@ -382,6 +379,15 @@ func (b base) tries() int {
 		return 2
 	}
 	return 1
+}
+
+// atOnce is how many mutants run side by side: one for each processor, because more would be late, and be
+// caught for that. With a real store the suite waits most of the time; but a Postgres works hard.
+func (b base) atOnce() int {
+	if b.real && b.of != "Postgres" {
+		return 3 * runtime.GOMAXPROCS(0)
+	}
+	return runtime.GOMAXPROCS(0)
 }
 
 func (b base) flags() []string {
