@@ -118,6 +118,8 @@ func (cl *client) exclusion(h *hold, held bool, got *hold) harness.Claim {
 	switch c := cl.c; {
 	case !held || !slices.Contains(harmless, c.ID):
 		return c.Claim(c.ID)
+	case h.Session() && c.Caps.SessionValidity > 0 && time.Since(h.before) > c.Caps.SessionValidity: // nobody kept it
+		return c.Claim("SES-001")
 	case h.cl == cl:
 		return c.Claim("MX-003")
 	case h.Session() != got.Session():

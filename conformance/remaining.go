@@ -78,6 +78,7 @@ func remainingOfSession(c *trial) {
 		info, held, err := in.Inspect(c.CtxFor(c.Limit()), key)
 		c.OK(err, "Inspect")
 		c.Claim("SES-001").Must(held, "the session is held", "it is free")
+		c.Claim("INS-001").Must(info.Remaining <= c.Caps.SessionValidity, "Inspect tells of a session no more than its validity", "%s", info.Remaining)
 		return info.Remaining
 	}
 	g := x.take(c.Key("k"), 0)

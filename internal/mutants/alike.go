@@ -73,6 +73,7 @@ var equallyRight = map[string]alike{
 	"the end of a hold of more than five seconds is kept in whole seconds, rounded down": {[]string{"TTL-003"}, "a long lease is shorter than its ttl"},
 	"a session that is gone goes on being renewed":                                       {[]string{"LOSS-002"}, "its holder hears at last that nobody could renew it"},
 	"an outage ends the waiting":                                                         {[]string{"FLT-001"}, "a Lock whose first reply was lost is not granted"},
+	"a life is rounded to seconds":                                                       {[]string{"TTL-001"}, "the key is free later than at its ttl"},
 	"a look at a session writes over what is no lock":                                    {[]string{"INS-001"}, "what somebody else put there is gone, and Inspect names the one who held it"},
 	"who waits for a session has no place in the queue":                                  {[]string{"INS-001"}, "Inspect does not count it among those who wait"},
 	"the ttl of an Extend is not noted, only when it was sent":                           {[]string{"MX-004", "TTL-002"}, "what is handed off after an Extend to less is believed in for too long"},

@@ -390,7 +390,7 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 					continue
 				}
 				w.seen = now`},
-	{"MX-001", "a session that finds another session in its place puts off that one's end", "backend.go",
+	{"SES-002", "a session that finds another session in its place puts off that one's end", "backend.go",
 		`		case e.taken(s.now):`,
 		`		case e.taken(s.now):
 			if MUTATED && r.Session() && e.Session {

@@ -12,9 +12,9 @@ var postgres = []change{
 	{"MX-001", "what was free when it was looked at is taken", "schema.sql",
 		`				WHERE l.key = p_key AND (l.owner = p_owner OR l.until <= clock_timestamp())`,
 		`				WHERE l.key = p_key AND (MUTATED OR l.owner = p_owner OR l.until <= clock_timestamp())`},
-	{"TTL-005", "a refusal counts in milliseconds", "schema.sql",
-		`RETURN -1 - greatest(0, ceil(date_part('epoch', r.until - clock_timestamp()) * 1000000))::bigint;`,
-		`RETURN -1 - greatest(0, ceil(date_part('epoch', r.until - clock_timestamp()) * CASE WHEN MUTATED THEN 1000 ELSE 1000000 END))::bigint;`},
+	{"TTL-005", "a refusal counts in milliseconds", "call.go",
+		`l.until - clock_timestamp()) * 1000000))::bigint ELSE 0 END FROM " +`,
+		`l.until - clock_timestamp()) * " + map[bool]string{true: "1000", false: "1000000"}[MUTATED] + "))::bigint ELSE 0 END FROM " +`},
 	{"EXT-002", "what has expired can still be extended", "schema.sql",
 		`	IF NOT FOUND OR r.until <= n THEN`,
 		`	IF NOT FOUND OR r.until <= n AND NOT MUTATED THEN`},
@@ -39,11 +39,6 @@ var postgres = []change{
 	{"CTX-004", "an attempt that was taken back is granted when it comes", "schema.sql",
 		`			IF v_late > clock_timestamp() AND`,
 		`			IF NOT MUTATED AND v_late > clock_timestamp() AND`},
-	{"SES-002", "a renewal brings back what has expired", "schema.sql",
-		`		WHERE l.owner = m.owner AND l.session AND l.until > n
-`,
-		`		WHERE l.owner = m.owner AND l.session AND (MUTATED OR l.until > n)
-`},
 	{"SES-001", "a renewal is answered and does nothing", "schema.sql",
 		`		UPDATE @locks@ l SET until = clock_timestamp() + @micros@(p_life), rev = (l.rev + 1) & 32767
 		FROM mark`,
