@@ -615,6 +615,7 @@ func passedBroken(c *trial) {
 	c.Must(ok, "Inspect of a key that is held says that it is", "it says that it is free")
 	own, _ := driver.As[driver.Breaker](a.tap.Inner)
 	c.Is(own.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()-1), driver.ErrLost, "Break of one who has handed the key off")
+	c.Claim("ADM-005").Is(own.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()+1), driver.ErrLost, "Break with a token that nobody has yet")
 	h.mustLive(b)
 	breaker, _ := driver.As[driver.Breaker](b.tap.Inner)
 	c.Claim("ADM-005").OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), info.Token), "Break, from another client, with the token that Inspect tells there,")

@@ -268,6 +268,7 @@ func hungForLong(c *trial) {
 		_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: ttl, Hold: newRecorder()})
 		late := time.Since(began.Add(patience))
 		c.Check(err != nil, "an Acquire ends with an error when nothing answers", "nil")
+		c.Claim("ERR-002").Must(!errors.Is(err, driver.ErrHeld), "an Acquire of a free key does not say that it is held when nothing answers", "%v, after %s", err, patience)
 		c.Check(late <= c.Prompt()+sleeps.longest(), fmt.Sprintf("an Acquire whose ctx ends after %s ends no more than %s after it when nothing answers", patience, c.Prompt()), "%s after", late)
 	})
 	goOn()

@@ -126,8 +126,12 @@ func causeLostExtended(c *trial) {
 		h := a.mustTry(c.Key(longer.String()), locker.WithTTL(ttl))
 		taken := time.Now()
 		c.Sleep(ttl * 6 / 10)
+		over := taken.Add(ttl * 11 / 10)
+		if longer > ttl {
+			over = time.Now().Add(ttl * 12 / 10)
+		}
 		c.OK(h.extend(longer), "Extend")
-		c.Sleep(time.Until(taken.Add(ttl * 11 / 10)))
+		c.Sleep(time.Until(over)) // the first ttl is over, and the second one not
 		h.mustLive()
 		c.target.Delete(c.T, h.Key())
 		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))

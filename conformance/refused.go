@@ -105,6 +105,12 @@ func refusedAcquire(c *trial) {
 				}
 				_, err := cl.Acquire(ended(), driver.Request{Key: g.req.Key, Owner: o, TTL: far, Hold: newRecorder()})
 				c.Must(err != nil, "an attempt by "+who+" with a ctx that has ended is refused", "it was granted")
+				for _, patience := range []time.Duration{20 * time.Microsecond, 100 * time.Microsecond, 400 * time.Microsecond} {
+					ctx, cancel := context.WithTimeout(c.Ctx, patience)
+					_, err := cl.Acquire(ctx, driver.Request{Key: g.req.Key, Owner: o, TTL: g.req.TTL, Hold: newRecorder()})
+					cancel()
+					c.Must(err != nil, "an attempt by "+who+" whose ctx ends soon is refused", "it was granted")
+				}
 				c.gaveUpWaiting(cl, g.req.Key, o)
 			}
 		}

@@ -162,3 +162,26 @@ func scaleOfTTL(c *trial) {
 		y.endsAt(g.req.Key, g.before.Add(shortest), g.after.Add(shortest), "of the shortest ttl").mustRelease()
 	}
 }
+
+// remainingAfterStall: a refusal that had to wait for the store tells what is left then, and not when it was asked for.
+func remainingAfterStall(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	g, before := x.take(c.Key("k"), far), y.take(c.Key("first"), far)
+	before.mustRelease() // what a first use costs is paid
+	goOn := c.stalls()
+	var err error
+	refused := c.Spawn(func() {
+		ctx := c.CtxFor(c.Limit())
+		_, err = y.Acquire(ctx, driver.Request{Key: g.req.Key, Owner: c.Owner(), TTL: far, Hold: newRecorder()})
+	})
+	const stall = 300 * time.Millisecond
+	c.Sleep(stall)
+	resumed := time.Now()
+	goOn()
+	c.Await(refused, c.Limit(), "an attempt ends when the store goes on")
+	if told, ok := driver.Remaining(err); ok && told >= 0 {
+		most := far - resumed.Sub(g.after) + stall/6
+		c.Must(told <= most, fmt.Sprintf("what ErrHeld tells, after the store stood still for %s, is at most what is left, %s", stall, most), "%s", told)
+	}
+	g.mustRelease()
+}

@@ -83,4 +83,10 @@ func repeatFirst(c *trial) {
 	c.Must(again.token > between.token, "what an owner is granted after its earlier hold has expired has a new token", "%d after %d", again.token, between.token)
 	y.refused(first.req.Key, c.Owner(), far)
 	again.mustRelease()
+
+	// Nothing that its owner says of itself makes it another.
+	noted, err := x.ask(driver.Request{Key: c.Key("noted"), Owner: c.Owner(), TTL: c.ttl(), Identity: hostileText, Note: hostileText})
+	c.OK(err, "the driver's Acquire with a note")
+	noted.again()
+	noted.mustRelease()
 }

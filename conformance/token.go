@@ -208,6 +208,8 @@ func tokenKept(c *trial) {
 		g, err := d.Acquire(ctx, r)
 		c.OK(err, "the driver's Acquire (%s)", what)
 		for range 3 {
+			other := driver.Holder{Key: key, Owner: c.Owner(), Session: ttl == 0}
+			c.Claim("REL-002").Is(d.Release(ctx, other), driver.ErrLost, "the driver's Release, without a token, by one who has nothing (%s)", what)
 			again, err := d.Acquire(ctx, r)
 			c.Claim("FLT-001").OK(err, "a repetition of Acquire by the present owner (%s)", what)
 			c.Must(again.Token == g.Token, "a repetition of Acquire by the present owner gives the same token ("+what+")", "%d became %d", g.Token, again.Token)

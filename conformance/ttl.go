@@ -32,7 +32,10 @@ var ttlCases = []Case{
 	}},
 	{ID: "TTL-003", fn: ttlRounding, Parts: []Part{{Name: "scale", fn: scaleOfTTL}}, Clause: "ttl < 1 ms rounds up to 1 ms; negative or zero is ErrInvalidTTL before any I/O"},
 	{ID: "TTL-004", Needs: []Need{needCapability(driver.LeaseOutlivesProcess), needsCrash}, fn: leaseOutlives, Clause: "a lease outlives its process if the backend says so"},
-	{ID: "TTL-005", fn: remainingTrue, Parts: []Part{{Name: "session", fn: remainingOfSession}}, Clause: "what a refusal tells of the holder's remaining time is true: never more than what is left, and not much less"},
+	{ID: "TTL-005", fn: remainingTrue, Parts: []Part{
+		{Name: "session", fn: remainingOfSession},
+		{Name: "stall", Needs: []Need{needsPause}, fn: remainingAfterStall},
+	}, Clause: "what a refusal tells of the holder's remaining time is true: never more than what is left, and not much less"},
 }
 
 // freeAtTTL: the kind is what the waiter asks for.

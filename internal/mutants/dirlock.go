@@ -531,4 +531,12 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 			}
 		}()
 	}`},
+	{"TTL-005", "the holder's remaining time counts from before the waiting for the step", "backend.go",
+		`			return driver.Held(e.Until.Sub(s.now))
+`,
+		`			if MUTATED {
+				return driver.Held(e.Until.Sub(before))
+			}
+			return driver.Held(e.Until.Sub(s.now))
+`},
 }

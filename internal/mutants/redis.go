@@ -549,4 +549,17 @@ end`},
 		if MUTATED && len(due) > maxLook {
 			due = due[:maxLook] // the others in the next round
 		}`},
+	{"MX-001", "an attempt at a session of the same client that gets no answer ends that session", "session.go",
+		`		case err != nil:
+			return driver.Grant{}, err
+		case !stands:`,
+		`		case err != nil && !MUTATED:
+			return driver.Grant{}, err
+		case !stands:`},
+	{"FLT-001", "an owner whose note has a semicolon is locked out by its own lost reply", "lua/acquire.lua",
+		`  elseif owner ~= string.match(ARGV[1], '^[^;]+;') then`,
+		`  elseif owner ~= string.match(ARGV[1], MUTATED and '^.+;' or '^[^;]+;') then`},
+	{"ADM-005", "a Break with a token that is set aside for a later holder ends the present one", "admin.go",
+		`		case h.token == token:`,
+		`		case h.token == token || MUTATED && h.token < token && token <= h.last:`},
 }
