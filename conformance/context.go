@@ -252,7 +252,8 @@ func noOrphan(c *trial) {
 		})
 		c.Hist.Add("   (all have ended)")
 		end := time.Now()
-		got := b.trySoon(key)                                                         // who waited might have to wait for those who are gone: that is for WAIT-007
+		// Not by waiting: that might take as long as those who are gone are called, which is for WAIT-007.
+		got := b.trySoon(key)
 		within := c.Prompt() + c.Unit() + 2*max(busy[0].longest(), busy[1].longest()) // those who are taken back stand in line
 		c.Must(got.at.Sub(end) <= within, fmt.Sprintf("the key is free no more than %s after the end of all who wanted the lock", within), "%s after", got.at.Sub(end))
 		got.mustLive(a)

@@ -139,7 +139,11 @@ func grantedAfar(c *trial, ttl time.Duration) {
 		line.Latency(latency)
 		key := c.Key(fmt.Sprint("way ", i))
 		h := ways[i].take(a, key)
-		c.OK(h.Err(), "Err after %s", way)
+		if err := h.Err(); err != nil {
+			c.Must(sleeps.longest() > life/8, "a hold that has just come about goes on, after "+way, "%v", err)
+			c.Note("the machine was too slow for %s: %v", way, err)
+			return
+		}
 		end := c.Moment(h.Done())
 		line.BlackHole(true, true)
 		c.Hist.Add("%s  (a black hole swallows all, after %s)", a.name, way)
