@@ -21,6 +21,7 @@ var closeCases = []Case{
 	{ID: "CLO-005", Kinds: both, fn: keepsNothing, Parts: []Part{
 		{Name: "listeners", Needs: []Need{needsNotifier}, fn: listenersEnd},
 		{Name: "connections", Needs: []Need{needsConnections}, fn: connectionsEnd},
+		{Name: "given-up", Kinds: []Kind{Lease}, Needs: []Need{needsLine}, fn: givenUpEnd},
 	}, Clause: "while it is open it keeps nothing of what is over"},
 }
 

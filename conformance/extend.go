@@ -77,13 +77,13 @@ func extendSets(c *trial) {
 
 	// By what a refusal tells: limits for a busy machine hide a store that counts in seconds.
 	x, y := c.raw(), c.raw()
-	for _, from := range []time.Duration{far, 2 * unit} {
-		g := x.take(c.Key("odd "+from.String()), from)
+	odd := c.lifetime() + 321*time.Millisecond
+	for _, d := range []struct{ from, to time.Duration }{{far, odd}, {2 * unit, odd}, {far, far + far/12}, {far, far - far/12}} {
+		g := x.take(c.Key(fmt.Sprintf("odd %s to %s", d.from, d.to)), d.from)
 		g.before = time.Now()
-		odd := c.lifetime() + 321*time.Millisecond
-		c.OK(g.extend(odd), "the driver's Extend to %s", odd)
+		c.OK(g.extend(d.to), "the driver's Extend to %s", d.to)
 		g.after = time.Now()
-		g.extended(y, odd)
+		g.extended(y, d.to)
 		g.mustRelease()
 	}
 }

@@ -49,6 +49,10 @@ type Inject struct {
 	// return. ERR-002/refusing and SES-001/refused need them.
 	Refuse, Accept func(tb testing.TB)
 
+	// RefusesUnseen says that a Ping cannot know of Refuse, because it shows only when something is written, as
+	// that a disk is full. Otherwise INS-002 asks that Ping fails then.
+	RefusesUnseen bool
+
 	// Disconnect makes the store close the connections of all its clients, which may
 	// connect again.
 	Disconnect func(tb testing.TB)

@@ -325,6 +325,17 @@ func (w *wired) Release(ctx context.Context, h driver.Holder) error {
 	return err
 }
 
+// Ping fails where nothing can be granted.
+func (w *wired) Ping(ctx context.Context) error {
+	_, err := w.ask(ctx, func() (driver.Grant, error) {
+		if w.net.refusing() {
+			return driver.Grant{}, fmt.Errorf("%w: the store is full", driver.ErrRefused)
+		}
+		return driver.Grant{}, nil
+	})
+	return err
+}
+
 // HandOff goes to the store each time.
 func (w *wired) HandOff(ctx context.Context, h driver.Holder, r driver.Request) (driver.Handed, error) {
 	p, ok := w.Backend.(driver.Handoff)

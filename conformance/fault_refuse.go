@@ -37,6 +37,11 @@ func refusingStore(c *trial) {
 				err := second(a.try(held.Key(), c.hold()...))
 				return func() { c.busyThoughRefusing(err, "TryLock by the holder's own Locker") }
 			},
+			func() func() { // one that waits has something to write down, perhaps
+				few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: c.Unit() / 20, Jitter: locker.NoJitter})
+				err := second(b.lock(c.CtxFor(c.Limit()), held.Key(), append(c.hold(), few)...))
+				return func() { c.busyThoughRefusing(err, "Lock, which gives up after two attempts,") }
+			},
 			func() func() {
 				err := second(x.acquire(held.Key(), c.Owner(), c.ttl()))
 				return func() { c.busyThoughRefusing(err, "the driver's Acquire") }

@@ -21,8 +21,11 @@ var needsPinger = Need{
 
 var inspectCases = []Case{
 	{ID: "INS-001", Kinds: both, Needs: []Need{needsInspector}, fn: inspects, Parts: append(passed(passedInspect),
-		Part{Name: "waiters", fn: inspectsWaiters}, Part{Name: "kept", Kinds: []Kind{Lease}, fn: inspectsKept}, Part{Name: "gone", Kinds: []Kind{Lease}, Needs: []Need{needsKill}, fn: inspectsNothing}, Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: inspectsForeign}), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
-	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Parts: []Part{{Name: "stall", Needs: []Need{needsPinger, needsPause}, fn: pingsInStall}}, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
+		Part{Name: "waiters", fn: inspectsWaiters}, Part{Name: "kept", Kinds: []Kind{Lease}, fn: inspectsKept}, Part{Name: "crashed", Kinds: []Kind{Session}, Needs: []Need{needsCrash}, fn: inspectsCrashed}, Part{Name: "gone", Kinds: []Kind{Lease}, Needs: []Need{needsKill}, fn: inspectsNothing}, Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: inspectsForeign}), Clause: "Inspect says who holds a key, with which token, as what and for how long; nothing once the hold is over"},
+	{ID: "INS-002", Needs: []Need{needsPinger}, fn: pings, Parts: []Part{
+		{Name: "stall", Needs: []Need{needsPinger, needsPause}, fn: pingsInStall},
+		{Name: "refused", Needs: []Need{needsPinger, needsRefuse}, fn: pingsThoughRefusing},
+	}, Clause: "Ping is nil while the store serves, and an error when it does not, or cannot be asked"},
 }
 
 // inspected is what key is in the eyes of r.
@@ -154,6 +157,21 @@ func inspectsKept(c *trial) {
 	g.mustRelease()
 }
 
+// inspectsCrashed: a session of a client that is gone is over when its validity is, whether or not anybody has
+// cleared it away.
+func inspectsCrashed(c *trial) {
+	x, y := c.raw(), c.raw()
+	g := x.take(c.Key("k"), 0)
+	_, held := y.inspected(g.req.Key)
+	c.Must(held, "Inspect of a key that is held says that it is", "it says that it is free")
+	c.target.Crash(c.T, x.inner)
+	c.Hist.Add("   (the first client crashes)")
+	c.Sleep(c.Caps.SessionValidity + c.Prompt()) // the last renewal came before
+	info, held := y.inspected(g.req.Key)
+	c.Must(!held, "Inspect of a session says that the key is free when its client is gone and its validity over", "%+v", info)
+	y.takeSoon(g.req.Key, c.ttl()).mustRelease()
+}
+
 // inspectsNothing: of a store that is not there, nothing can be said.
 func inspectsNothing(c *trial) {
 	x, y := c.nearRaw(), c.nearRaw()
@@ -247,5 +265,26 @@ func pingsInStall(c *trial) {
 			return
 		}
 		c.Must(time.Now().Before(end), "Ping of a store that serves again succeeds", "%v", err)
+	}
+}
+
+// pingsThoughRefusing: a store that grants nothing does not serve.
+func pingsThoughRefusing(c *trial) {
+	if c.inject().RefusesUnseen {
+		c.Skip("a Ping cannot know that the target refuses")
+	}
+	x := c.nearRaw()
+	p, _ := driver.As[driver.Pinger](x.inner)
+	x.take(c.Key("k"), c.ttl()).mustRelease()
+	accept := c.refuses()
+	err := p.Ping(c.CtxFor(c.Limit()))
+	accept()
+	c.Must(err != nil, "Ping of a store that grants nothing gives an error", "nil")
+	c.Claim("ERR-002").Must(!errors.Is(err, driver.ErrHeld), "Ping does not give ErrHeld", "%v", err)
+	for end := time.Now().Add(c.recovery()); ; c.Sleep(c.Granularity()) {
+		if err = p.Ping(c.CtxFor(c.Limit())); err == nil {
+			return
+		}
+		c.Must(time.Now().Before(end), "Ping of a store that grants again succeeds", "%v", err)
 	}
 }

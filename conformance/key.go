@@ -202,8 +202,38 @@ func innerNames(c *trial) {
 		got.mustLive(a)
 		got.mustUnlock()
 	}
-	h.mustLive(b)
+
+	// What the store keeps for all keys together. Others may use these names at this moment: wait for each other, in order.
+	var all []*hold
+	for _, name := range common(names) {
+		got, err := a.lock(c.CtxFor(c.Limit()), name, append(c.shortHold(), c.Polling())...)
+		c.OK(err, "Lock of the key %q, which may be a name of the store's own,", name)
+		all = append(all, got)
+		b.mustHeld(name, c.hold()...)
+		h.mustLive(b)
+	}
+	for _, got := range all {
+		got.mustLive()
+		got.mustUnlock()
+		h.mustUnlock()
+		h = tokens.grant(b.mustTry(key, c.hold()...), "a release")
+	}
+	h.mustLive(a)
 	h.mustUnlock()
+}
+
+// common are the names that a store may keep for all keys together: those that it has which are of no case, and what
+// such names often are.
+func common(names []string) []string {
+	all := strings.Fields("counter data gate latest lock locks meta new next queue seq sequence sessions temp tmp token tokens version waiters . ..")
+	const most = 40
+	for _, n := range names {
+		if n != "" && len(n) <= locker.MaxKey && len(all) < most && !strings.Contains(n, "conformance/") {
+			all = append(all, n)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // candidates are the keys that a user could choose to get at what a store keeps for key:

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -124,4 +125,62 @@ func connectionsEnd(c *trial) {
 		c.Must(time.Now().Before(deadline), fmt.Sprintf("after %d times of Inspect, List and Break there are no more than %d connections", many, most), "%d", n)
 		c.Sleep(pause)
 	}
+}
+
+// givenUpEnd: calls that are given up, at any moment of a way that takes its time, leave nothing behind.
+func givenUpEnd(c *trial) {
+	b, line := c.inject().Client(c.T)
+	c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
+	x := &raw{c.driverOf(c.NextName(), b), c, b}
+	c.can(line.Latency != nil, "Latency")
+	c.OK(x.take(c.Key("first"), c.ttl()).release(), "the driver's Release")
+	const way = 4 * time.Millisecond
+	line.Latency(way)
+	under := c.Key("k") + "/"
+	held := x.take(under+"held", c.ttl())
+	calls := []func(ctx context.Context){
+		func(ctx context.Context) {
+			if in, ok := driver.As[driver.Inspector](x.inner); ok {
+				_, _, _ = in.Inspect(ctx, held.req.Key)
+			}
+		},
+		func(ctx context.Context) {
+			if p, ok := driver.As[driver.Pinger](x.inner); ok {
+				_ = p.Ping(ctx)
+			}
+		},
+		func(ctx context.Context) {
+			if l, ok := driver.As[driver.Lister](x.inner); ok {
+				for range l.List(ctx, under) {
+				}
+			}
+		},
+		func(ctx context.Context) {
+			_, _ = x.inner.Acquire(ctx, driver.Request{Key: held.req.Key, Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()})
+		},
+	}
+	const lanes, most = 8, 16 // ways that a call may take
+	round := func() {
+		for _, call := range calls {
+			c.Together(lanes, func(i int) {
+				for n := i; n < 4*most; n += lanes {
+					ctx, cancel := context.WithTimeout(c.Ctx, time.Duration(n)*way/4)
+					call(ctx)
+					cancel()
+				}
+			})
+		}
+	}
+	round() // what a pool has grown to it may keep
+	before := harness.CountLabelled(c.T.Name())
+	round()
+	const spare = 8
+	for end := time.Now().Add(c.Limit()); ; c.Sleep(c.Granularity()) {
+		now := harness.CountLabelled(c.T.Name())
+		if now <= before+spare {
+			break
+		}
+		c.Must(time.Now().Before(end), fmt.Sprintf("after %d calls that were given up there are no more than %d goroutines more", 4*most*len(calls), spare), "%d more", now-before)
+	}
+	held.mustRelease()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -18,6 +19,7 @@ var lossCases = []Case{
 		{Name: "lost", Needs: []Need{needsDelete}, fn: causeLost},
 		{Name: "lost-extended", Kinds: []Kind{Lease}, Needs: []Need{needsDelete, needCapability(driver.PromptLoss)}, fn: causeLostExtended},
 		{Name: "unreachable", fn: causeUnreachable},
+		{Name: "refused", Kinds: []Kind{Session}, Needs: []Need{needsRefuse}, fn: causeRefused},
 		{Name: "released", fn: causeReleased},
 		{Name: "closed", fn: causeClosed},
 	}},
@@ -191,6 +193,33 @@ func causeUnreachable(c *trial) {
 	// The store may still hold it for us: that is given back.
 	b.goLock(h.Key(), append(c.hold(), c.Polling())...).
 		granted(c.Limit(), "a hold that was given up on, and unlocked")
+}
+
+// causeRefused: of a session whose renewals the store refuses its holder hears why, in the store's words.
+func causeRefused(c *trial) {
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	a, x := c.near(), c.nearRaw()
+	h := a.mustTry(c.Key("k"))
+	accept := c.refuses()
+	_, refused := x.acquire(c.Key("free"), c.Owner(), far)
+	c.Claim("ERR-002").Is(refused, driver.ErrUnavailable, "the driver's Acquire of a free key, while the store grants nothing,")
+	if !c.wakes(h.Done(), c.Caps.SessionValidity*4/3+c.Prompt()) {
+		c.Note("the store renews sessions while it grants nothing")
+		accept()
+		h.mustUnlock()
+		return
+	}
+	accept()
+	h.ended(locker.ReasonUnreachable)
+	said := refused.Error()
+	for word := range strings.FieldsSeq(said[strings.LastIndex(said, ": ")+1:]) {
+		if len(word) > 5 {
+			c.Must(strings.Contains(h.Err().Error(), word), "the Err of a session whose renewals were refused has the store's words, as in: "+said, "%v", h.Err())
+			break
+		}
+	}
 }
 
 func causeReleased(c *trial) {

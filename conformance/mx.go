@@ -20,7 +20,7 @@ var mxCases = []Case{
 		{Name: "newcomer", fn: newcomer},
 		passed(passedExclusive)[0],
 	}, Clause: "one live hold per key at any instant"},
-	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}}, Clause: "different keys never wait for each other"},
+	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}, {Name: "ending", Kinds: []Kind{Lease}, fn: endingApart}}, Clause: "different keys never wait for each other"},
 	{ID: "MX-003", Kinds: both, fn: notReentrant, Parts: []Part{{Name: "siblings", fn: siblings}}, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
 	{ID: "MX-004", Kinds: both, CoreLoop: true, fn: kindsExclude, Clause: "a lease and a session on one key exclude each other"},
 }
@@ -132,6 +132,48 @@ func refusalsApart(c *trial) {
 	}
 	held.mustLive()
 	held.mustUnlock()
+}
+
+// endingApart: a key that is about to become free keeps nobody from another, and is not worth waiting for to a
+// TryLock. A busy machine delays some calls at any time, so that the worst of what is measured in the middle of a
+// life is compared with the least of what is at its end.
+func endingApart(c *trial) {
+	a, b := c.client(), c.client()
+	ttl := c.Unit()
+	ends := ttl / 4 // what is looked at
+	slowest := func(key string, until time.Time) (late time.Duration) {
+		tries := 0
+		for time.Now().Before(until) && c.Ctx.Err() == nil {
+			tries++
+			began := time.Now()
+			a.mustTry(c.Key(fmt.Sprint("beside ", key, " ", tries)), c.hold()...).mustUnlock()
+			late = max(late, time.Since(began))
+			if c.Virtual {
+				c.Sleep(ends / 8)
+			}
+		}
+		return late
+	}
+	inTheMiddle, atTheEnd := time.Duration(0), far
+	for round := range c.Rounds(6, 3) {
+		key := c.Key(fmt.Sprint("ends ", round))
+		h := a.mustTry(key, locker.WithTTL(ttl))
+		ended := h.deadline()
+		over := c.Spawn(func() { // somebody asks for it all the time
+			for time.Now().Before(ended) && c.Ctx.Err() == nil {
+				if h, err := b.try(key, locker.WithTTL(ttl)); err == nil {
+					h.mustUnlock()
+					return
+				}
+				c.Sleep(ends / 16)
+			}
+		})
+		inTheMiddle = max(inTheMiddle, slowest(fmt.Sprint("in the middle ", round), ended.Add(-ends)))
+		atTheEnd = min(atTheEnd, slowest(fmt.Sprint("at the end ", round), ended.Add(ends/8)))
+		c.Await(over, c.Limit(), "a TryLock of a key that is about to become free returns")
+	}
+	most := inTheMiddle + c.Granularity()/10
+	c.Must(atTheEnd <= most, fmt.Sprintf("the slowest TryLock and Unlock of another key, at the end of a lease that somebody asks for, takes no more than %s at least once", most), "%s", atTheEnd)
 }
 
 // refusedAgain has several callers of cl ask for key, which is held, one time after the other, until

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,12 +22,20 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 	b.watched.mark(waiter, true)
 	h := b.watched.hold(r)
 	var sent time.Time
-	row, err := b.call(ctx, "lockstep_acquire", func(left time.Duration) [][]byte {
-		sent = time.Now() // now that there is a connection
-		return [][]byte{[]byte(r.Key), ownerBytes(r.Owner), micros(life), bools(r.Session()), bools(waiter != nil), micros(left),
-			[]byte(r.Identity), []byte(r.Note)}
-	})
-	token, rest, err := readGrant(row, err)
+	ask := func(wanted bool) (uint64, *time.Duration, error) {
+		row, err := b.call(ctx, "lockstep_acquire", func(left time.Duration) [][]byte {
+			sent = time.Now() // now that there is a connection
+			return [][]byte{[]byte(r.Key), ownerBytes(r.Owner), micros(life), bools(r.Session()), bools(wanted), micros(left),
+				[]byte(r.Identity), []byte(r.Note)}
+		})
+		return readGrant(row, err)
+	}
+	token, rest, err := ask(waiter != nil)
+	if waiter != nil && errors.Is(err, driver.ErrRefused) {
+		// It may be the mark that was refused, on a server that takes no writes: then the key is held all the same.
+		b.watched.mark(waiter, false)
+		token, rest, err = ask(false)
+	}
 	switch {
 	case err != nil:
 		b.watched.unhold(h)

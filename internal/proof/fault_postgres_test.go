@@ -67,19 +67,20 @@ func (b *brokenPostgres) client(tb testing.TB) (driver.Backend, conformance.Line
 func postgresInject(t *testing.T, c postgres.Config, opts []pgtest.Option) *conformance.Inject {
 	b := &brokenPostgres{t: t, conf: c, opts: opts}
 	return &conformance.Inject{
-		Open:       func(tb testing.TB) driver.Backend { return b.open(tb, b.server().Addr()) },
-		Client:     b.client,
-		Pause:      func(tb testing.TB) { b.server().Pause(tb) },
-		Resume:     func(tb testing.TB) { b.server().Resume(tb) },
-		Kill:       func(tb testing.TB) { b.server().Kill(tb) },
-		Restart:    func(tb testing.TB) { b.server().RestartEmpty(tb) },
-		Refuse:     func(tb testing.TB) { b.server(); b.admin.full(tb) },
-		Accept:     func(tb testing.TB) { b.server(); b.admin.hasRoom(tb) },
-		Disconnect: func(tb testing.TB) { b.server().Terminate(tb, "fault") },
-		Delete:     func(tb testing.TB, key string) { b.server(); b.admin.delete(tb, key) },
-		Overwrite:  func(tb testing.TB, key string) { b.server(); b.admin.overwrite(tb, key) },
-		Wipe:       func(tb testing.TB) { b.server(); b.admin.wipe(tb) },
-		Skew:       b.clock.set,
+		Open:          func(tb testing.TB) driver.Backend { return b.open(tb, b.server().Addr()) },
+		Client:        b.client,
+		Pause:         func(tb testing.TB) { b.server().Pause(tb) },
+		Resume:        func(tb testing.TB) { b.server().Resume(tb) },
+		Kill:          func(tb testing.TB) { b.server().Kill(tb) },
+		Restart:       func(tb testing.TB) { b.server().RestartEmpty(tb) },
+		Refuse:        func(tb testing.TB) { b.server(); b.admin.full(tb) },
+		RefusesUnseen: true,
+		Accept:        func(tb testing.TB) { b.server(); b.admin.hasRoom(tb) },
+		Disconnect:    func(tb testing.TB) { b.server().Terminate(tb, "fault") },
+		Delete:        func(tb testing.TB, key string) { b.server(); b.admin.delete(tb, key) },
+		Overwrite:     func(tb testing.TB, key string) { b.server(); b.admin.overwrite(tb, key) },
+		Wipe:          func(tb testing.TB) { b.server(); b.admin.wipe(tb) },
+		Skew:          b.clock.set,
 		Clock: func(tb testing.TB) time.Time {
 			return pgtest.Value[time.Time](tb, b.server(), "postgres", "SELECT clock_timestamp()")
 		},

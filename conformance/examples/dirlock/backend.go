@@ -129,9 +129,15 @@ func (b *backend) Inspect(ctx context.Context, key string) (info driver.Info, ok
 	return info, ok, err
 }
 
-// Ping says whether the directory is there and can be locked.
+// Ping says whether the directory is there and can be locked, and whether there are tokens to be had.
 func (b *backend) Ping(ctx context.Context) error {
-	return b.step(ctx, func(*step) error { return nil })
+	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
 }
 
 // Close ends what waits in a step, and the keeping alive. The core has released the

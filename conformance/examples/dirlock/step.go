@@ -181,9 +181,9 @@ func (s *step) remove(name string) error {
 // mint is the next token. One counter serves all keys, so that it need not outlive each of
 // them. The clock takes part in it, for the day on which the counter is lost.
 func (s *step) mint() (uint64, error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, tokensName), os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := s.openTokens()
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 64))
@@ -200,6 +200,14 @@ func (s *step) mint() (uint64, error) {
 		return 0, unavailable(err)
 	}
 	return next, nil
+}
+
+func (s *step) openTokens() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, tokensName), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return f, nil
 }
 
 // sweep removes the files of holds whose time is over.
