@@ -114,9 +114,11 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 		`Remaining: max(0, e.Until.Sub(s.now)), Waiters: -1}
 			if MUTATED { info.Remaining /= 1000 }`},
 	{"INS-002", "Ping does not ask the store", "backend.go",
-		`	return b.step(ctx, func(*step) error { return nil })`,
+		`	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`,
 		`	if MUTATED { return nil }
-	return b.step(ctx, func(*step) error { return nil })`},
+	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`},
 	{"CLO-004", "Close leaves the keeper of the sessions running", "backend.go",
 		`	b.sessions.Close()`,
 		`	if !MUTATED { b.sessions.Close() }`},
@@ -461,7 +463,8 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 			if err := s.create(entry{Key: []byte(r.Key), Owner: owner, Session: r.Session(), Until: until}); err != nil { return err }
 		}`},
 	{"INS-002", "a client that is in the middle of a step answers a Ping by itself", "backend.go",
-		`	return b.step(ctx, func(*step) error { return nil })`,
+		`	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`,
 		`	if MUTATED {
 		select {
 		case b.turn <- struct{}{}:
@@ -470,7 +473,8 @@ func (b *backend) Release(ctx context.Context, h driver.Holder) error {
 			return nil
 		}
 	}
-	return b.step(ctx, func(*step) error { return nil })`},
+	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`},
 	{"FLT-004", "a session whose store came back empty puts itself there again", "session.go",
 		`	info, err := os.Lstat(filepath.Join(s.dir, fileName(h.Key)))`,
 		`	info, err := os.Lstat(filepath.Join(s.dir, fileName(h.Key)))
@@ -539,4 +543,105 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 			}
 			return driver.Held(e.Until.Sub(s.now))
 `},
+	{"TTL-002", "the end of what is granted is cut off to hundredths of a second", "backend.go",
+		`		until = s.now.Add(life)`,
+		`		until = s.now.Add(life)
+		if MUTATED { until = until.Truncate(10 * time.Millisecond) }`},
+	{"TTL-005", "the remaining time that is told is rounded up to whole ticks of 20 ms", "backend.go",
+		`			return driver.Held(e.Until.Sub(s.now))`,
+		`			if MUTATED {
+				const tick = 20 * time.Millisecond
+				return driver.Held((e.Until.Sub(s.now) + tick - 1).Truncate(tick))
+			}
+			return driver.Held(e.Until.Sub(s.now))`},
+	{"EXT-001", "an Extend that moves the end by less than a tenth of the ttl is not written", "backend.go",
+		`		return s.prolong(h.Key, s.now.Add(ttl))`,
+		`		if moved := s.now.Add(ttl).Sub(e.Until); MUTATED && moved > 0 && moved < ttl/10 { return nil }
+		return s.prolong(h.Key, s.now.Add(ttl))`},
+	{"TOK-001", "tokens count milliseconds although the counter counts microseconds", "step.go",
+		`	return next, nil`,
+		`	if MUTATED { return next / 1000, nil }
+	return next, nil`},
+	{"TOK-005", "the clock that takes part in the tokens tells whole seconds", "step.go",
+		`	next := max(last+1, uint64(s.now.UnixMicro()))`,
+		`	next := max(last+1, uint64(s.now.UnixMicro()))
+	if MUTATED { next = max(last+1, uint64(s.now.Unix())*1_000_000) }`},
+	{"LOSS-002", "a session whose entry is gone counts as not reached until its validity is over", "session.go",
+		`		e, err := s.read(h.Key)`,
+		`		e, err := s.read(h.Key)
+		if MUTATED && err == nil && e.Owner == "" && !e.foreign { err = unavailable(os.ErrNotExist) }`},
+	{"WAIT-001", "a release that comes before the watcher first looks wakes nobody", "watch.go",
+		`			now, err := os.Lstat(w.path) // no step: a hint need not be exact`,
+		`			now, err := os.Lstat(w.path) // no step: a hint need not be exact
+			if MUTATED && err != nil && w.seen == nil { continue }`},
+	{"KEY-003", "a key that is a short lower-case word is the name of its own file", "step.go",
+		`	hash := sha256.Sum256([]byte(key))`,
+		`	if MUTATED && len(key) <= 8 && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz") == "" { return key }
+	hash := sha256.Sum256([]byte(key))`},
+	{"CLO-001", "only a call that has to wait for the directory notices that the client is closed", "step.go",
+		`		if err := ended(ctx, done); err != nil {`,
+		`		if MUTATED && pause == 50*time.Microsecond { done = nil }
+		if err := ended(ctx, done); err != nil {`},
+	{"ERR-002", "a token is minted before anybody looks whether the key is free", "backend.go",
+		`		owner := r.Owner.String()`,
+		`		owner := r.Owner.String()
+		if MUTATED {
+			if _, err := s.mint(); err != nil { return err }
+		}`},
+	{"SES-001", "of the sessions of one renewal only the first 25 are written and all count as renewed", "session.go",
+		`			seen, ok := b.end(h.Owner)`,
+		`			if MUTATED && i >= 25 {
+				outcomes[i] = keeper.Renewed
+				continue
+			}
+			seen, ok := b.end(h.Owner)`},
+	{"SES-002", "a renewal takes whatever ends later than the session did for the session", "session.go",
+		`!info.ModTime().Equal(seen)`,
+		`(MUTATED && info.ModTime().Before(seen) || !MUTATED && !info.ModTime().Equal(seen))`},
+	{"INS-001", "Inspect tells of a session although its time is over", "backend.go",
+		`			ok = true
+`,
+		`			ok = true
+		}
+		if err == nil && (ok || MUTATED && e.Session) {
+			ok = true
+`},
+	{"FLT-001", "the repeat of an attempt for a session leaves the first attempt's listener in place", "backend.go",
+		`	if r.Session() && !b.keep(r, token, before, until) {`,
+		`	if _, kept := b.end(r.Owner); MUTATED && kept {
+		b.ends(r.Owner, until)
+		return driver.Grant{Token: token}, nil
+	}
+	if r.Session() && !b.keep(r, token, before, until) {`},
+	{"FLT-005", "who waits for the gate does not look at its ctx", "step.go",
+		`	gate, err := b.lock(ctx, func() (*os.File, error) {`,
+		`	wait := ctx
+	if MUTATED { wait = context.WithoutCancel(ctx) }
+	gate, err := b.lock(wait, func() (*os.File, error) {`},
+	{"FLT-007", "the sweep of a client that opens removes what it does not understand", "step.go",
+		`			err = s.remove(f.Name())`,
+		`			err = s.remove(f.Name())
+		}
+		if MUTATED && err == nil && e.foreign {
+			err = s.remove(f.Name())`},
+	{"FLT-009", "until its first renewal a session is granted at least the default validity", "backend.go",
+		`		life = b.config.Validity`,
+		`		life = b.config.Validity
+		if MUTATED { life = max(life, defaultValidity) }`},
+	{"INS-002", "Ping looks at the directory and not at what an attempt needs of it", "backend.go",
+		`		f, err := s.openTokens()
+		if err != nil {
+			return err
+		}
+		return f.Close()`,
+		`		f, err := s.openTokens()
+		if err != nil {
+			if MUTATED { return nil }
+			return err
+		}
+		return f.Close()`},
+	{"MX-002", "an attempt waits within its step for a key that is about to become free", "backend.go",
+		`			return driver.Held(e.Until.Sub(s.now))`,
+		`			if left := e.Until.Sub(s.now); MUTATED && left < 40*time.Millisecond { time.Sleep(left) }
+			return driver.Held(e.Until.Sub(s.now))`},
 }

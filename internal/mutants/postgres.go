@@ -66,4 +66,7 @@ var postgres = []change{
 	{"ADM-003", "List tells what others put in the table", "admin.go",
 		`readOwner(row[0]); !ours {`,
 		`readOwner(row[0]); !ours && !MUTATED {`},
+	{"ERR-002", "who waits on a server that takes no writes is told of that, and not that the key is held", "lease.go",
+		`	if waiter != nil && errors.Is(err, driver.ErrRefused) {`,
+		`	if waiter != nil && errors.Is(err, driver.ErrRefused) && !MUTATED {`},
 }

@@ -562,4 +562,74 @@ end`},
 	{"ADM-005", "a Break with a token that is set aside for a later holder ends the present one", "admin.go",
 		`		case h.token == token:`,
 		`		case h.token == token || MUTATED && h.token < token && token <= h.last:`},
+	{"REL-002", "a release by another owner stops the renewing of the session that has the key", "session.go",
+		`	if s := ss.get(lock); s != nil && s.owner == owner {`,
+		`	if s := ss.get(lock); s != nil && (s.owner == owner || MUTATED) {`},
+	{"LOSS-002", "a session whose renewals were refused ends without the store's words", "session.go",
+		`	s.answer = err`,
+		`	if MUTATED && errors.Is(err, driver.ErrRefused) { return }
+	s.answer = err`},
+	{"LOSS-003", "after one change that was a false alarm no later change of a lease is looked at", "watch.go",
+		`		h.changed = false // a change from here on is another one`,
+		`		h.changed = h.changed && MUTATED // a change from here on is another one`},
+	{"CTX-004", "a release after a repeated attempt does not forbid the first copy, which may still arrive", "release.go",
+		`	if h.Token == 0 || b.unknowns.has(owner) {`,
+		`	if h.Token == 0 || !MUTATED && b.unknowns.has(owner) {`},
+	{"CLO-005", "a List whose ctx ends while it connects keeps its connection for ever", "admin.go",
+		`		if m := <-ready; m.err == nil {`,
+		`		if m := <-ready; m.err == nil && !MUTATED {`},
+	{"SES-001", "one renewal that the server refuses ends a session", "session.go",
+		`		case ctx.Err() != nil:
+			return reply
+`,
+		`		case ctx.Err() != nil:
+			return reply
+		case MUTATED && (means(err, refused) || means(err, forbidden)):
+			s.finish(err)
+			return reply
+`},
+	{"INS-001", "a string that somebody else put in the place of a lock is told as a free key", "admin.go",
+		`	if !ok {
+		return driver.Info{}, fmt.Errorf("%w: Redis key`,
+		`	if !ok && MUTATED {
+		return driver.Info{}, nil
+	}
+	if !ok {
+		return driver.Info{}, fmt.Errorf("%w: Redis key`},
+	{"INS-002", "Ping only reads, and is nil at a server that takes no writes", "ping.go",
+		`		pings[i] = b.client.B().Set().Key(b.layout.probeKey(tag)).Value("").Xx().PxMilliseconds(1).Build()`,
+		`		pings[i] = b.client.B().Set().Key(b.layout.probeKey(tag)).Value("").Xx().PxMilliseconds(1).Build()
+		if MUTATED { pings[i] = b.client.B().Get().Key(b.layout.probeKey(tag)).Build() }`},
+	{"FLT-005", "an attempt at a session waits for the one before it, which hangs, whatever its ctx says", "session.go",
+		`	select {
+	case <-t.free:
+		return nil
+`,
+		`	if MUTATED {
+		<-t.free
+		return nil
+	}
+	select {
+	case <-t.free:
+		return nil
+`},
+	{"FLT-009", "a renewal gives a session half as long again as the validity", "session.go",
+		`			if prolongs {
+				args = append(args, s.b.layout.tokenKey(s.key), counterLife(s.b.cfg.Validity))`,
+		`			if MUTATED { args[1] = millis(s.b.cfg.Validity + s.b.cfg.Validity/2) }
+			if prolongs {
+				args = append(args, s.b.layout.tokenKey(s.key), counterLife(s.b.cfg.Validity))`},
+	{"ADM-001", "the length of an identity is counted in characters and read in bytes", "key.go",
+		`	b = append(strconv.AppendInt(b, int64(len(r.Identity)), 10), ':')`,
+		`	length := len(r.Identity)
+	if MUTATED { length = len([]rune(r.Identity)) }
+	b = append(strconv.AppendInt(b, int64(length), 10), ':')`},
+	{"ADM-003", "a List ends at the first page without a hold in it", "admin.go",
+		`				if cursor == "0" {`,
+		`				if cursor == "0" || MUTATED && len(page) == 0 {`},
+	{"ADM-005", "Break with an old token breaks the later hold of the same client", "admin.go",
+		`		case h.token < token && token <= h.last:`,
+		`		case MUTATED && token < h.token:
+			return h.owner, h.last, h
+		case h.token < token && token <= h.last:`},
 }
