@@ -227,10 +227,9 @@ func (b *backend) start(ctx context.Context, s *session) (driver.Grant, error) {
 		return driver.Grant{}, err
 	}
 	s.mu.Lock()
-	used, left := time.Since(s.confirmed), time.Until(s.believed())
+	late, left := s.late(s.confirmed), time.Until(s.believed())
 	s.mu.Unlock()
-	if used > b.cfg.Validity/2 && left > 0 {
-		// rueidislock's first timer begins only now, and would come too late.
+	if late && left > 0 {
 		go s.renew(life)
 	}
 	return driver.Grant{Token: s.granted}, nil
@@ -293,6 +292,10 @@ func (s *session) begin() error {
 
 // driftFactor is how much faster than ours the server's clock may run.
 const driftFactor = 0.01
+
+// late says that what was sent then took so long that rueidislock's timer, which begins with the answer, may
+// come too late: the next renewal may take as long again.
+func (s *session) late(sent time.Time) bool { return time.Since(sent) >= s.b.cfg.Validity/renewals/2 }
 
 func (s *session) believed() time.Time {
 	v := s.b.cfg.Validity
@@ -393,13 +396,17 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 		n, err := s.b.number(ctx, s.key, reply, 0, 1)
 		switch {
 		case err == nil && n == 1:
-			if !recent && !s.confirm(sent) {
+			goesOn := recent || s.confirm(sent)
+			if !goesOn {
 				s.finish(s.silence())
 			}
 			if prolongs {
 				s.mu.Lock()
 				s.counted = counted(sent, s.b.cfg.Validity)
 				s.mu.Unlock()
+			}
+			if goesOn && s.late(sent) {
+				continue
 			}
 			return reply
 		case err == nil:

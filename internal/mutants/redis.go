@@ -500,8 +500,8 @@ end`},
 		if MUTATED { s.confirmed = time.Now() }
 `},
 	{"SES-001", "a session that was granted late is not renewed at once", "session.go",
-		`	if used > b.cfg.Validity/2 && left > 0 {`,
-		`	if used > b.cfg.Validity/2 && left > 0 && !MUTATED {`},
+		`	if late && left > 0 {`,
+		`	if late && left > 0 && !MUTATED {`},
 	{"FLT-002", "a look at leases has a quarter of a second", "watch.go",
 		`	ctx, cancel := context.WithTimeout(b.closing, b.cfg.Timeout)
 	defer cancel()
@@ -632,4 +632,11 @@ end`},
 		`		case MUTATED && token < h.token:
 			return h.owner, h.last, h
 		case h.token < token && token <= h.last:`},
+	{"SES-001", "a renewal that took long is followed by a timer as if it had not", "session.go",
+		`			if goesOn && s.late(sent) {`,
+		`			if goesOn && s.late(sent) && !MUTATED {`},
+	{"SES-001", "only a grant that took half the validity is renewed at once", "session.go",
+		`	late, left := s.late(s.confirmed), time.Until(s.believed())`,
+		`	late, left := s.late(s.confirmed), time.Until(s.believed())
+	late = late && !(MUTATED && time.Since(s.confirmed) < b.cfg.Validity/2)`},
 }
