@@ -26,7 +26,7 @@ var adminCases = []Case{
 		Clause: "List tells each hold under the prefix that lasts as long as the List does, as Inspect would, and nothing else"},
 	{ID: "ADM-004", Needs: []Need{needCapability(driver.Listing)}, fn: listEnds,
 		Clause: "List ends with the loop that asks, with its ctx and with Close, and keeps nobody from the store meanwhile"},
-	{ID: "ADM-005", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: breaks, Parts: []Part{{Name: "waiter", fn: breakWakes}},
+	{ID: "ADM-005", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: breaks, Parts: append(passed(passedBreak), Part{Name: "waiter", fn: breakWakes}),
 		Clause: "Break frees the key at once if the very hold with the token has it; otherwise it is ErrLost and changes nothing"},
 	{ID: "ADM-006", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: brokenHears, Parts: []Part{passed(passedBroken)[0], {Name: "unheard", fn: brokenUnheard}},
 		Clause: "the holder hears that its hold was broken, in every process, as promptly as of any loss; the hold does not come back, and a Lock that was broken before the answer came goes on"},
@@ -632,6 +632,24 @@ func passedBroken(c *trial) {
 	c.Await(h.Done(), c.Limit(), "Done closes after a break")
 	c.reason(h.Err(), locker.ReasonBroken, "a hold that was broken")
 	b.mustTry(h.Key(), locker.WithTTL(far)).mustUnlock()
+}
+
+// passedBreak: what was handed off is broken by its token, from the client through which it was as from another.
+func passedBreak(c *trial) {
+	a, b := c.client(), c.client()
+	for _, by := range []*client{a, b} {
+		h := c.chain(a, c.Key("by "+by.name), far)
+		breaker, _ := driver.As[driver.Breaker](by.tap.Inner)
+		in, _ := driver.As[driver.Inspector](by.tap.Inner)
+		info, _, err := in.Inspect(c.CtxFor(c.Limit()), h.Key()) // tokens that a process has set aside are its own affair
+		c.OK(err, "Inspect of what was handed off")
+		for _, other := range []uint64{info.Token - 1, h.Token() + 1} {
+			c.Is(breaker.Break(c.CtxFor(c.Limit()), h.Key(), other), driver.ErrLost, "Break with another token than the holder's")
+		}
+		h.mustLive(b)
+		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), info.Token), "Break, by %s, of what was handed off, with the token that Inspect tells there", by.name)
+		b.mustTry(h.Key(), locker.WithTTL(far)).mustUnlock()
+	}
 }
 
 func adminInNamespace(c *trial) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 // Most cases ask for one kind of hold. Here leases and sessions wait for one key, of which a backend
@@ -25,6 +26,11 @@ func (c *trial) otherKind() []locker.Option {
 // turns has goroutines of a take key again and again, each with theirs and what is its own, and makes sure that
 // one of b comes in between. In a's process there is always a waiter, and nobody keeps the key for long.
 func (c *trial) turns(a, b *client, key string, theirs []locker.Option, own func(i int) locker.Option) {
+	c.turnsOf(a, b, key, theirs, own, 0)
+}
+
+// turnsOf has each of them keep the key for a time.
+func (c *trial) turnsOf(a, b *client, key string, theirs []locker.Option, own func(i int) locker.Option, stay time.Duration) {
 	// Far more than any turn, and few enough to be done in no time.
 	const workers, most = 6, 10_000
 	h := a.mustTry(key, theirs...)
@@ -45,6 +51,9 @@ func (c *trial) turns(a, b *client, key string, theirs []locker.Option, own func
 					return
 				}
 				grants.Add(1)
+				if stay > 0 {
+					c.Sleep(stay)
+				}
 				c.OK(s.Unlock(c.Ctx), "Unlock of what is held")
 			}
 		}))
@@ -68,6 +77,19 @@ func (c *trial) turns(a, b *client, key string, theirs []locker.Option, own func
 	for _, done := range busy {
 		c.Await(done, c.Limit(), "the others end")
 	}
+}
+
+// slowTurns: where each hold takes a while, a turn of as many of them as where they take no time would last for
+// long. It ends after a time, too.
+func slowTurns(c *trial) {
+	if !c.Caps.Has.Has(driver.PromptLoss) {
+		c.Skip("the backend does not declare the capability PromptLoss: others find a release by polling")
+	}
+	a := c.client()
+	c.turnsOf(a, c.client(), c.Key("k"), c.hold(), nil, c.Granularity()/3)
+	const most = 50
+	n := a.tap.LongestTurn()
+	c.Must(n < most, fmt.Sprintf("of holds of %s each less than %d are handed off until others have their turn", c.Granularity()/3, most), "%d", n)
 }
 
 // unlikeTurns: a store may have to be asked at each hand-off to one who wants the key otherwise.

@@ -20,7 +20,7 @@ var mxCases = []Case{
 		{Name: "newcomer", fn: newcomer},
 		passed(passedExclusive)[0],
 	}, Clause: "one live hold per key at any instant"},
-	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}, {Name: "ending", Kinds: []Kind{Lease}, fn: endingApart}}, Clause: "different keys never wait for each other"},
+	{ID: "MX-002", Kinds: both, CoreLoop: true, fn: keysApart, Parts: []Part{{Name: "refusals", fn: refusalsApart}, {Name: "ending", Kinds: []Kind{Lease}, fn: endingApart}, {Name: "afar", Needs: []Need{needsLine}, fn: afarApart}}, Clause: "different keys never wait for each other"},
 	{ID: "MX-003", Kinds: both, fn: notReentrant, Parts: []Part{{Name: "siblings", fn: siblings}}, Clause: "not re-entrant: a second TryLock by the same process is ErrHeld"},
 	{ID: "MX-004", Kinds: both, CoreLoop: true, fn: kindsExclude, Clause: "a lease and a session on one key exclude each other"},
 }
@@ -174,6 +174,48 @@ func endingApart(c *trial) {
 	}
 	most := inTheMiddle + c.Granularity()/10
 	c.Must(atTheEnd <= most, fmt.Sprintf("the slowest TryLock and Unlock of another key, at the end of a lease that somebody asks for, takes no more than %s at least once", most), "%s", atTheEnd)
+}
+
+// afarApart: from far away many keys at once take little longer than one.
+func afarApart(c *trial) {
+	const many, way = 24, 20 * time.Millisecond
+	x, line := c.distantRaw()
+	c.can(line.Latency != nil, "Latency")
+	calls := []struct {
+		what string
+		call func(i, round int, g *grip) (*grip, error)
+	}{
+		{"Acquire", func(i, round int, _ *grip) (*grip, error) {
+			return x.acquire(c.Key(fmt.Sprintf("%d of round %d", i, round)), c.Owner(), c.ttl())
+		}},
+		{"Release", func(_, _ int, g *grip) (*grip, error) { return nil, g.release() }},
+	}
+	grips := make([]*grip, many)
+	c.Together(many, func(i int) { // what a pool grows to it has
+		g := x.take(c.Key(fmt.Sprint("first ", i)), c.ttl())
+		g.mustRelease()
+	})
+	line.Latency(way)
+	least := map[string]time.Duration{}
+	const rounds = 3
+	for round := range rounds {
+		for _, call := range calls {
+			began := time.Now()
+			c.Together(many, func(i int) {
+				g, err := call.call(i, round, grips[i])
+				c.OK(err, "the driver's %s from %s away", call.what, way)
+				grips[i] = g
+			})
+			took := time.Since(began)
+			if before, ok := least[call.what]; !ok || took < before {
+				least[call.what] = took
+			}
+		}
+	}
+	for _, call := range calls {
+		const most = many / 2 * 2 * way // a store may have fewer connections than there are keys
+		c.Must(least[call.what] <= most, fmt.Sprintf("%s of %d keys at once, from %s away, takes no more than %s at least once", call.what, many, way, most), "%s", least[call.what])
+	}
 }
 
 // refusedAgain has several callers of cl ask for key, which is held, one time after the other, until

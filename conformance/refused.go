@@ -13,12 +13,16 @@ import (
 
 // strangers are the owners that must get nothing from a hold of o.
 func (c *trial) strangers(o driver.Owner) map[string]driver.Owner {
-	twin := c.Owner()
+	twin, begins, ends := c.Owner(), o, o
 	twin.Seq = o.Seq
+	begins.Instance[len(o.Instance)-1]++
+	ends.Instance[0]++
 	return map[string]driver.Owner{
-		"an owner of another instance":              c.Owner(),
-		"another owner of the same instance":        c.sibling(o),
-		"an owner of another instance, same number": twin,
+		"one whose instance differs at its end":       begins,
+		"one whose instance differs at its beginning": ends,
+		"an owner of another instance":                c.Owner(),
+		"another owner of the same instance":          c.sibling(o),
+		"an owner of another instance, same number":   twin,
 	}
 }
 

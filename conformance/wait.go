@@ -37,9 +37,10 @@ var waitCases = []Case{
 		{Name: "patient", Needs: []Need{needsKill, needCapability(driver.PromptLoss)}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).hinted) }},
 		{Name: "polls", Needs: []Need{needsKill}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).often) }},
 	}},
-	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded", Parts: []Part{
+	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded, in number and in time", Parts: []Part{
 		{Name: "mixed", fn: mixedTurns},
 		{Name: "unlike", fn: unlikeTurns},
+		passedPart("slow", slowTurns),
 		{Name: "gone", Needs: []Need{needsCrash}, fn: nextIsGone},
 	}},
 }

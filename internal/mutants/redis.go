@@ -639,4 +639,30 @@ end`},
 		`	late, left := s.late(s.confirmed), time.Until(s.believed())`,
 		`	late, left := s.late(s.confirmed), time.Until(s.believed())
 	late = late && !(MUTATED && time.Since(s.confirmed) < b.cfg.Validity/2)`},
+	{"MX-002", "all attempts at sessions of a client go one after the other, whatever their keys", "session.go",
+		`	if err := b.sessions.take(ctx, s.lock); err != nil {
+		return driver.Grant{}, fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	}
+	defer b.sessions.give(s.lock, true)
+`,
+		`	turn := s.lock
+	if MUTATED { turn = "" }
+	if err := b.sessions.take(ctx, turn); err != nil {
+		return driver.Grant{}, fmt.Errorf("%w: %w", driver.ErrUnavailable, err)
+	}
+	defer b.sessions.give(turn, true)
+`},
+	{"MX-003", "only the first half of an owner's instance is kept and compared", "key.go",
+		`	return append(o.AppendText(append(b, kind...)), ';')`,
+		`	if MUTATED { clear(o.Instance[8:]) }
+	return append(o.AppendText(append(b, kind...)), ';')`},
+	{"ADM-005", "a hold that was handed off cannot be broken by its own process", "admin.go",
+		`		[]string{strconv.FormatUint(last, 10), owner}), 0, 1)`,
+		`		[]string{strconv.FormatUint(func() uint64 {
+			if MUTATED { return token }
+			return last
+		}(), 10), owner}), 0, 1)`},
+	{"WAIT-007", "a process gives way after so many hand-offs and not after a time", "handoff.go",
+		`	return h.turn, now.Sub(h.since) >= turnTime`,
+		`	return h.turn, now.Sub(h.since) >= turnTime && !MUTATED`},
 }

@@ -43,6 +43,8 @@ type Tap struct {
 	doubts   int // attempts whose outcome the core cannot know
 	refusals int // attempts that were answered with ErrHeld
 	handOffs int // holds that were handed off
+	turn     int // of them since the last one that failed, as at the end of a turn, or the last grant
+	longest  int // turn
 	holds    map[driver.Owner]driver.Listener
 	ttl      time.Duration // of the last call that has one
 	called   time.Time     // when that was
@@ -261,6 +263,13 @@ func (t *Tap) HandOffs() int {
 	return t.handOffs
 }
 
+// LongestTurn is how many holds this client has handed off one after the other at most.
+func (t *Tap) LongestTurn() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.longest
+}
+
 // asks notes when the store is asked for which ttl.
 func (t *Tap) asks(ttl time.Duration) {
 	t.mu.Lock()
@@ -371,6 +380,7 @@ func (t *Tap) acquire(ctx context.Context, r driver.Request, ask func(context.Co
 		delete(t.holds, r.Owner)
 	}
 	if err == nil {
+		t.turn = 0
 		t.note(driver.Holder{Key: r.Key, Owner: r.Owner, Token: g.Token, Session: r.Session()}, r.Hold)
 	}
 	return g, err
@@ -489,9 +499,12 @@ func (t *Tap) handOff(ctx context.Context, h driver.Holder, r driver.Request) (d
 	defer t.mu.Unlock()
 	delete(t.holds, h.Owner)
 	if l.gone = err != nil; l.gone {
+		t.turn = 0
 		return driver.Handed{}, err
 	}
 	t.handOffs++
+	t.turn++
+	t.longest = max(t.longest, t.turn)
 	t.holds[owner] = core
 	t.note(driver.Holder{Key: h.Key, Owner: owner, Token: g.Token}, core)
 	return driver.Handed{Grant: g, Owner: owner}, nil
