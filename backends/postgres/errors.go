@@ -44,6 +44,12 @@ func outcome(err error) error {
 	return driver.ErrUnavailable
 }
 
+// answeredNo: the server itself refused, and not the connection to it.
+func answeredNo(err error) bool {
+	var e *pgconn.PgError
+	return errors.Is(err, driver.ErrRefused) && errors.As(err, &e)
+}
+
 // wrongPeer: the server said that it is read-only.
 func wrongPeer(err error) bool {
 	var e *pgconn.PgError

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,7 +30,7 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, 
 		return readGrant(row, err)
 	}
 	token, rest, err := ask(waiter != nil)
-	if waiter != nil && errors.Is(err, driver.ErrRefused) {
+	if waiter != nil && answeredNo(err) {
 		// It may be the mark that was refused, on a server that takes no writes: then the key is held all the same.
 		b.watched.mark(waiter, false)
 		token, rest, err = ask(false)

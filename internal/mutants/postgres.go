@@ -67,6 +67,6 @@ var postgres = []change{
 		`readOwner(row[0]); !ours {`,
 		`readOwner(row[0]); !ours && !MUTATED {`},
 	{"ERR-002", "who waits on a server that takes no writes is told of that, and not that the key is held", "lease.go",
-		`	if waiter != nil && errors.Is(err, driver.ErrRefused) {`,
-		`	if waiter != nil && errors.Is(err, driver.ErrRefused) && !MUTATED {`},
+		`	if waiter != nil && answeredNo(err) {`,
+		`	if waiter != nil && answeredNo(err) && !MUTATED {`},
 }
