@@ -100,8 +100,14 @@ func (g *grip) extended(by *raw, ttl time.Duration) {
 		return
 	}
 	claim := c.Claim("TTL-005")
+	if in, ok := driver.As[driver.Inspector](by.inner); ok {
+		info, _, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key)
+		if err == nil && (info.Remaining > most || info.Remaining < least-c.Granularity()) { // both would have to be wrong
+			claim = c.Claim(c.ID)
+		}
+	}
 	toldEnd := began.Add(told)
-	for time.Since(end) < c.Limit() {
+	for time.Until(end) < c.Limit() && time.Since(end) < c.Limit() {
 		if next, err := by.acquire(g.req.Key, c.Owner(), far); err == nil {
 			if next.after.Sub(toldEnd).Abs() < next.after.Sub(end).Abs() {
 				claim = c.Claim(c.ID)

@@ -190,7 +190,11 @@ func watchedAtOnce(c *trial) {
 	}
 	c.Settle()
 	for _, i := range c.Rand().Perm(keys) {
-		c.Must(!harness.IsClosed(waiting[i].done), "a waiter waits until its own key is released", "Lock returned: %v", waiting[i].outcome())
+		claim := c.Claim(c.ID)
+		if v := c.Caps.SessionValidity; c.leaf.kind == Session && v > 0 && time.Since(holds[i].before) > v/3 {
+			claim = c.Claim("SES-001") // nobody kept it
+		}
+		claim.Must(!harness.IsClosed(waiting[i].done), "a waiter waits until its own key is released", "Lock returned: %v", waiting[i].outcome())
 		holds[i].mustUnlock()
 		released := time.Now()
 		got := waiting[i].granted(c.Limit(), "the release")
@@ -244,7 +248,11 @@ func (c *trial) leaves(h *hold, busy *pulse) {
 	if took := busy.longest(); c.leaf.kind == Session && errors.Is(err, driver.ErrLost) && validity > 0 && took > validity/4 {
 		c.Skip(fmt.Sprintf("this store is too busy with a crowd: an answer took %s, and sessions last %s", took.Round(time.Millisecond), validity))
 	}
-	c.OK(err, "%s's Unlock of %s, which it holds,", h.cl.name, c.Short(h.Key()))
+	claim := c.Claim(c.ID)
+	if c.leaf.kind == Session && errors.Is(err, driver.ErrLost) {
+		claim = c.Claim("SES-001")
+	}
+	claim.OK(err, "%s's Unlock of %s, which it holds,", h.cl.name, c.Short(h.Key()))
 }
 
 // trips knows how long the store's answers take for cl, while others ask it for much.

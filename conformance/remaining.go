@@ -74,14 +74,16 @@ func remainingOfSession(c *trial) {
 	if c.Caps.SessionValidity == 0 || !ok {
 		c.Skip("the backend's sessions have no end of their own, or nobody can see it")
 	}
+	g := x.take(c.Key("k"), 0)
 	left := func(key string) time.Duration {
 		info, held, err := in.Inspect(c.CtxFor(c.Limit()), key)
 		c.OK(err, "Inspect")
 		c.Claim("SES-001").Must(held, "the session is held", "it is free")
 		c.Claim("INS-001").Must(info.Remaining <= c.Caps.SessionValidity, "Inspect tells of a session no more than its validity", "%s", info.Remaining)
+		least := c.Caps.SessionValidity - time.Since(g.before) - c.Prompt() // each renewal makes more of it
+		c.Claim("INS-001").Must(info.Remaining >= least, "Inspect tells of a session no less than what its grant gave it", "%s, and not %s", info.Remaining, least)
 		return info.Remaining
 	}
-	g := x.take(c.Key("k"), 0)
 	for _, share := range []time.Duration{0, 12, 25, 50} {
 		c.Sleep(time.Until(g.after.Add(c.Caps.SessionValidity * share / 100)))
 		for _, by := range []*raw{y, x} {
