@@ -172,7 +172,7 @@ func endingApart(c *trial) {
 		atTheEnd = min(atTheEnd, slowest(fmt.Sprint("at the end ", round), ended.Add(ends/8)))
 		c.Await(over, c.Limit(), "a TryLock of a key that is about to become free returns")
 	}
-	most := 2*inTheMiddle + c.Granularity()/10
+	most := 3*inTheMiddle + c.Granularity()/4
 	c.Must(atTheEnd <= most, fmt.Sprintf("the slowest TryLock and Unlock of another key, at the end of a lease that somebody asks for, takes no more than %s at least once", most), "%s", atTheEnd)
 }
 

@@ -382,16 +382,17 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 		s.mu.Unlock()
 
 		var reply rueidis.RedisResult
+		call := patient{ctx}
 		if recent {
 			// Not the timer. A look is enough, and is not announced to ourselves, as a write
 			// would be where the server knows no NOLOOP: it would be answered by the next.
-			reply = checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner})
+			reply = checkScript.Exec(call, s.b.client, []string{s.lock}, []string{s.owner})
 		} else {
 			args := []string{s.owner, s.b.validity}
 			if prolongs {
 				args = append(args, s.b.layout.tokenKey(s.key), counterLife(s.b.cfg.Validity))
 			}
-			reply = extendScript.Exec(ctx, s.b.client, []string{s.lock}, args)
+			reply = extendScript.Exec(call, s.b.client, []string{s.lock}, args)
 		}
 		n, err := s.b.number(ctx, s.key, reply, 0, 1)
 		switch {
@@ -409,10 +410,10 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 				continue
 			}
 			return reply
+		case ctx.Err() != nil:
+			return reply
 		case err == nil:
 			s.finish(s.b.whyLost(ctx, s.lock, s.owner))
-			return reply
-		case ctx.Err() != nil:
 			return reply
 		}
 		s.failed(err)
@@ -428,6 +429,14 @@ func (s *session) renew(ctx context.Context) rueidis.RedisResult {
 		}
 	}
 }
+
+// patient is the ctx of a renewal: when the session ends, what was not sent is not sent any more, and what was is
+// waited for. To leave it would cost the connection its trust (seam.go), as often as a session is released while it is being renewed,
+// and the renewals of all others would then wait for a worker.
+type patient struct{ context.Context }
+
+// Done implements context.Context.
+func (patient) Done() <-chan struct{} { return nil }
 
 // leastPause is between two attempts at a renewal, and between the last one and the session's end.
 const leastPause = 50 * time.Millisecond

@@ -88,4 +88,10 @@ var equallyRight = map[string]alike{
 	"the key is claimed before there is a token, and a claim that failed stays":          {[]string{"ERR-002"}, "a key that nobody was granted is said to be held"},
 	"a session is considered held from the answer on":                                    {[]string{"LOSS-001"}, "its holder believes in it for longer than a silent store keeps it"},
 	"who leaves the line calls nobody to the front":                                      {[]string{"WAIT-001"}, "who has got the lock leaves the line too, and no release wakes the next"},
+	"an Extend that shortens is not noted for the next hand-off":                         {[]string{"MX-004", "MX-001"}, "what is handed off after it is believed in when somebody else has the key"},
+	"an Extend of what is free takes it":                                                 untold,
+	"after a broken connection the leases held here are not looked at":                   untold,
+	"a hand-off to one without a note leaves the note":                                   {[]string{"ADM-001"}, "Inspect tells another hold's note"},
+	"the owner is the process":                                                           {[]string{"INS-001"}, "Inspect names another owner than the one who holds"},
+	"a session is renewed for a third of its validity":                                   {[]string{"LOSS-001"}, "its holder believes in it for longer than a silent store keeps it"},
 }
