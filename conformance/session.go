@@ -19,6 +19,7 @@ var sessionCases = []Case{
 		{Name: "clock", fn: sessionClock},
 		{Name: "stall", Needs: []Need{needsPause}, fn: func(c *trial) { interrupted(c, c.stalls) }},
 		{Name: "late", Needs: []Need{needsLine}, fn: grantedLate},
+		{Name: "beside", Needs: []Need{needsLine}, fn: renewedBeside},
 		{Name: "refused", Needs: []Need{needsRefuse}, fn: func(c *trial) { interrupted(c, c.refuses) }},
 	}},
 	{ID: "SES-002", Clause: "a session that is over is not kept alive and not brought back: after a release, even one that failed, and after a loss", Parts: []Part{
@@ -180,6 +181,38 @@ func grantedLate(c *trial) {
 		line.Heal()
 		g.mustRelease()
 	})
+}
+
+// renewedBeside: from far away a session is kept beside others of its client that come and go, some of them while
+// they are being renewed.
+func renewedBeside(c *trial) {
+	y := c.nearRaw()
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	sleeps := c.pulse()
+	x, line := c.distantRaw()
+	c.can(line.Latency != nil, "Latency")
+	x.take(c.Key("first"), 0).mustRelease() // it is connected now
+	way := min(c.Caps.SessionValidity*12/100, latencies[len(latencies)-1])
+	line.Latency(way)
+	g := x.take(c.Key("kept"), 0)
+	over := time.Now().Add(3 * c.Caps.SessionValidity)
+	c.Together(24, func(i int) {
+		r := c.Rand()
+		for n := 0; time.Now().Before(over) && c.Ctx.Err() == nil; n++ {
+			other := x.take(c.Key(fmt.Sprintf("%d of %d", n, i)), 0)
+			c.Sleep(time.Duration(r.Int64N(int64(2 * way))))
+			_ = other.release()
+		}
+	})
+	if slept := sleeps.longest(); slept > c.Caps.SessionValidity/16 {
+		c.Skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a session lasts %s", slept.Round(time.Millisecond), c.Caps.SessionValidity))
+	}
+	g.silent(fmt.Sprintf("a session that is kept from %s away, beside others that come and go,", way))
+	y.refused(g.req.Key, c.Owner(), far)
+	line.Heal()
+	g.mustRelease()
 }
 
 // sessionClock: what a backend that can look at the clock says of its sessions.
