@@ -183,6 +183,26 @@ func tokenClock(c *trial) {
 	set(-5 * time.Second)
 	h.mustUnlock()
 	tokens.grant(p.granted(c.Limit(), "the release"), "a step of the store's clock").mustUnlock()
+
+	// And after a line in one process, for which tokens may have been set aside.
+	for _, ahead := range []time.Duration{20 * time.Second, 40 * time.Second} {
+		set(ahead)
+		h = tokens.grant(a.mustTry(keys[1], c.hold()...), "a release")
+		var line []*pending
+		for range 8 {
+			line = append(line, a.goLock(keys[1], append(c.hold(), c.Polling())...))
+		}
+		c.Settle()
+		for range len(line) {
+			h.mustUnlock()
+			i, p := c.first(line)
+			line = append(line[:i], line[i+1:]...)
+			h = tokens.grant(p.granted(c.Limit(), "the release"), "a hand-over")
+		}
+		h.mustUnlock()
+		set(-5 * time.Second)
+		tokens.grant(b.mustTry(keys[1], c.hold()...), "hand-overs in another process, and a step of the store's clock").mustUnlock()
+	}
 }
 
 func tokenKept(c *trial) {
