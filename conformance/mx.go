@@ -178,7 +178,7 @@ func endingApart(c *trial) {
 
 // afarApart: from far away many keys at once take little longer than one.
 func afarApart(c *trial) {
-	const many, way = 24, 20 * time.Millisecond
+	const many, way = 24, 100 * time.Millisecond
 	x, line := c.distantRaw()
 	c.can(line.Latency != nil, "Latency")
 	calls := []struct {

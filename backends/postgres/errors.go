@@ -44,10 +44,11 @@ func outcome(err error) error {
 	return driver.ErrUnavailable
 }
 
-// answeredNo: the server itself refused, and not the connection to it.
+// answeredNo: the server itself refused, and not the connection to it; nor for want of a right, which
+// waiting does not mend, and of which the caller has to hear.
 func answeredNo(err error) bool {
 	var e *pgconn.PgError
-	return errors.Is(err, driver.ErrRefused) && errors.As(err, &e)
+	return errors.Is(err, driver.ErrRefused) && errors.As(err, &e) && e.Code != "42501" // insufficient_privilege
 }
 
 // wrongPeer: the server said that it is read-only.
