@@ -265,20 +265,20 @@ func hungForLong(c *trial) {
 		ctx, cancel := context.WithTimeout(c.Ctx, patience)
 		defer cancel()
 		began := time.Now()
-		kind := ttl
+		life := ttl
 		if c.leaf.kind == Session {
-			kind = 0
+			life = 0
 		}
 		second := c.Spawn(func() { // somebody else of this process wants the same key, and has less time
 			c.Sleep(patience / 4)
 			ctx, cancel := context.WithTimeout(c.Ctx, patience/4)
 			defer cancel()
-			_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: kind, Hold: newRecorder()})
+			_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: life, Hold: newRecorder()})
 			late := time.Since(began.Add(patience / 2))
 			c.Must(err != nil, "an Acquire of a key that another Acquire of its process waits for ends with an error when nothing answers", "nil")
 			c.Check(late <= c.Prompt()+sleeps.longest(), fmt.Sprintf("an Acquire whose ctx ends after %s ends no more than %s after it when nothing answers, although another one of its process waits for the key for longer", patience/4, c.Prompt()), "%s after", late)
 		})
-		_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: kind, Hold: newRecorder()})
+		_, err := all[i].Acquire(ctx, driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: life, Hold: newRecorder()})
 		late := time.Since(began.Add(patience))
 		<-second
 		c.Check(err != nil, "an Acquire ends with an error when nothing answers", "nil")

@@ -181,40 +181,27 @@ func afarApart(c *trial) {
 	const many, way = 24, 100 * time.Millisecond
 	x, line := c.distantRaw()
 	c.can(line.Latency != nil, "Latency")
-	calls := []struct {
-		what string
-		call func(i, round int, g *grip) (*grip, error)
-	}{
-		{"Acquire", func(i, round int, _ *grip) (*grip, error) {
-			return x.acquire(c.Key(fmt.Sprintf("%d of round %d", i, round)), c.Owner(), c.ttl())
-		}},
-		{"Release", func(_, _ int, g *grip) (*grip, error) { return nil, g.release() }},
-	}
 	grips := make([]*grip, many)
-	c.Together(many, func(i int) { // what a pool grows to it has
-		g := x.take(c.Key(fmt.Sprint("first ", i)), c.ttl())
-		g.mustRelease()
-	})
-	line.Latency(way)
-	least := map[string]time.Duration{}
-	const rounds = 3
-	for round := range rounds {
-		for _, call := range calls {
-			began := time.Now()
-			c.Together(many, func(i int) {
-				g, err := call.call(i, round, grips[i])
-				c.OK(err, "the driver's %s from %s away", call.what, way)
-				grips[i] = g
-			})
-			took := time.Since(began)
-			if before, ok := least[call.what]; !ok || took < before {
-				least[call.what] = took
-			}
-		}
+	take := func(round int) func(i int) {
+		return func(i int) { grips[i] = x.take(c.Key(fmt.Sprintf("%d of round %d", i, round)), c.ttl()) }
 	}
-	for _, call := range calls {
-		const most = many / 2 * 2 * way // a store may have fewer connections than there are keys
-		c.Must(least[call.what] <= most, fmt.Sprintf("%s of %d keys at once, from %s away, takes no more than %s at least once", call.what, many, way, most), "%s", least[call.what])
+	release := func(i int) { grips[i].mustRelease() }
+	took := func(call func(i int)) time.Duration {
+		began := time.Now()
+		c.Together(many, call)
+		return time.Since(began)
+	}
+	took(take(0)) // what a pool grows to it has
+	took(release)
+	line.Latency(way)
+	taken, released := far, far
+	for round := range 3 {
+		taken = min(taken, took(take(1+round)))
+		released = min(released, took(release))
+	}
+	const most = many * way // half of one after the other: a store may have fewer connections than there are keys
+	for what, least := range map[string]time.Duration{"Acquire": taken, "Release": released} {
+		c.Must(least <= most, fmt.Sprintf("%s of %d keys at once, from %s away, takes no more than %s at least once", what, many, way, most), "%s", least)
 	}
 }
 

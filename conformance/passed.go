@@ -370,18 +370,7 @@ func passedTokens(c *trial) {
 	key := c.Key("k")
 	for range c.Rounds(4, 2) {
 		h := tokens.grant(a.mustTry(key, locker.WithTTL(far)), "a release")
-		var line []*pending
-		for range c.Rounds(40, 12) {
-			line = append(line, a.goLock(key, locker.WithTTL(far), c.Polling()))
-		}
-		c.Settle()
-		for range len(line) {
-			h.mustUnlock()
-			i, p := c.first(line)
-			line = append(line[:i], line[i+1:]...)
-			h = tokens.grant(p.granted(c.Limit(), "the release"), "a hand-over")
-		}
-		h.mustUnlock()
+		tokens.throughLine(h, c.Rounds(40, 12), locker.WithTTL(far)).mustUnlock()
 		tokens.grant(b.mustTry(key, locker.WithTTL(far)), "many hand-overs in another process").mustUnlock()
 
 		// The store passed it on, or did not, and nobody knows.

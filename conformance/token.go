@@ -52,6 +52,24 @@ func (r *rising) grant(h *hold, after string) *hold {
 	return h
 }
 
+// throughLine has n others of h's client wait for its key, and each release by the one before. It returns the last
+// one's hold.
+func (r *rising) throughLine(h *hold, n int, opts ...locker.Option) *hold {
+	c, opts := r.c, append(opts, r.c.Polling())
+	var line []*pending
+	for range n {
+		line = append(line, h.cl.goLock(h.Key(), opts...))
+	}
+	c.Settle()
+	for range n {
+		h.mustUnlock()
+		i, p := c.first(line)
+		line = append(line[:i], line[i+1:]...)
+		h = r.grant(p.granted(c.Limit(), "the release"), "a hand-over")
+	}
+	return h
+}
+
 func tokenRelease(c *trial) {
 	a, b := c.client(), c.client()
 	tokens := c.rising()
@@ -188,18 +206,7 @@ func tokenClock(c *trial) {
 	for _, ahead := range []time.Duration{20 * time.Second, 40 * time.Second} {
 		set(ahead)
 		h = tokens.grant(a.mustTry(keys[1], c.hold()...), "a release")
-		var line []*pending
-		for range 8 {
-			line = append(line, a.goLock(keys[1], append(c.hold(), c.Polling())...))
-		}
-		c.Settle()
-		for range len(line) {
-			h.mustUnlock()
-			i, p := c.first(line)
-			line = append(line[:i], line[i+1:]...)
-			h = tokens.grant(p.granted(c.Limit(), "the release"), "a hand-over")
-		}
-		h.mustUnlock()
+		tokens.throughLine(h, 8, c.hold()...).mustUnlock()
 		set(-5 * time.Second)
 		tokens.grant(b.mustTry(keys[1], c.hold()...), "hand-overs in another process, and a step of the store's clock").mustUnlock()
 	}

@@ -588,14 +588,6 @@ end`},
 			s.finish(err)
 			return reply
 `},
-	{"INS-001", "a string that somebody else put in the place of a lock is told as a free key", "admin.go",
-		`	if !ok {
-		return driver.Info{}, fmt.Errorf("%w: Redis key`,
-		`	if !ok && MUTATED {
-		return driver.Info{}, nil
-	}
-	if !ok {
-		return driver.Info{}, fmt.Errorf("%w: Redis key`},
 	{"INS-002", "Ping only reads, and is nil at a server that takes no writes", "ping.go",
 		`		pings[i] = b.client.B().Set().Key(b.layout.probeKey(tag)).Value("").Xx().PxMilliseconds(1).Build()`,
 		`		pings[i] = b.client.B().Set().Key(b.layout.probeKey(tag)).Value("").Xx().PxMilliseconds(1).Build()
