@@ -35,6 +35,12 @@ func hostileTold(c *trial) {
 		}
 		c.Claim(claim).Must(info.Owner == g.req.Owner.String() && info.Token == g.token, fmt.Sprintf("%s of %q tells owner %s with token %d", what, key, g.req.Owner, g.token), "%s, %d", info.Owner, info.Token)
 	}
+	for i, key := range []string{c.Key("plain"), c.Key("also plain")} { // what is not so of these either is nothing of the others
+		g := []*raw{x, y}[i].take(key, c.ttl())
+		defer g.mustRelease()
+		info, _ := y.inspected(key)
+		c.Claim("INS-001").Must(info.Owner == g.req.Owner.String() && info.Token == g.token, fmt.Sprintf("Inspect tells owner %s with token %d", g.req.Owner, g.token), "%s, %d", info.Owner, info.Token)
+	}
 	for _, bit := range bits {
 		g := grips[under+bit]
 		info, ok := x.inspected(g.req.Key)
@@ -59,6 +65,12 @@ func hostileTold(c *trial) {
 				}
 			}
 			for key := range all {
+				claim := claim
+				for held := range grips {
+					if strings.HasPrefix(key, held) {
+						claim = c.Claim("KEY-003") // the backend's own name for something of it
+					}
+				}
 				claim.Must(grips[key] != nil, fmt.Sprintf("List of %q tells nothing that is not held", prefix), "%q", key)
 			}
 		}

@@ -230,11 +230,13 @@ func pings(c *trial) {
 		x.take(c.Key("k"), far).mustRelease()
 	}
 	c.Must(ping(x, ended()) != nil, "Ping with a ctx that has ended gives an error", "nil")
+	y.take(c.Key("a session"), 0) // what a client keeps alive does not speak for the store
 	c.OK(y.Close(c.CtxFor(c.Limit())), "the driver's Close")
 	c.Must(ping(y, c.CtxFor(c.Limit())) != nil, "Ping after Close gives an error", "nil")
 	c.OK(ping(x, c.CtxFor(c.Limit())), "Ping, after another client was closed,")
 	if c.target.Crash != nil {
 		z := c.raw()
+		z.take(c.Key("another session"), 0)
 		c.OK(ping(z, c.CtxFor(c.Limit())), "Ping of a store that serves")
 		c.target.Crash(c.T, z.inner)
 		c.Hist.Add("   (the third client crashes)")
@@ -246,6 +248,7 @@ func pings(c *trial) {
 func pingsInStall(c *trial) {
 	x := c.nearRaw()
 	p, _ := driver.As[driver.Pinger](x.inner)
+	x.take(c.Key("a session"), 0) // whose renewals would tell, later
 	c.OK(p.Ping(c.CtxFor(c.Limit())), "Ping of a store that serves")
 	goOn := c.stalls()
 	err := p.Ping(c.CtxFor(c.Unit()))
@@ -276,6 +279,7 @@ func pingsThoughRefusing(c *trial) {
 	x := c.nearRaw()
 	p, _ := driver.As[driver.Pinger](x.inner)
 	x.take(c.Key("k"), c.ttl()).mustRelease()
+	x.take(c.Key("a session"), 0) // whose renewals would tell, later
 	accept := c.refuses()
 	err := p.Ping(c.CtxFor(c.Limit()))
 	accept()

@@ -52,6 +52,9 @@ func listenersEnd(c *trial) {
 		})()
 		r.refused(key, c.Owner(), c.ttl())
 	}
+	for range 20 { // and while somebody listens for another key
+		listen(x, other.req.Key, func() { stopped.Add(1) })()
+	}
 	c.Settle()
 	for _, e := range ears {
 		e.woken.Store(0)

@@ -208,6 +208,7 @@ var refusedMutants = []brokenBackend{
 			m.at(h.Key, func(e *refEntry, ok bool) { mine = ok && e.Owner == h.Owner })
 			if mine {
 				time.Sleep(300 * time.Microsecond)
+				m.forgetHolder(h)
 				m.locked(func() { delete(m.m, h.Key) })
 				m.wakes.Wake(h.Key)
 				return nil

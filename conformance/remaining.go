@@ -165,6 +165,20 @@ func scaleOfTTL(c *trial) {
 	}
 }
 
+// remainingOfLong: what can be seen of a long lease is told to those who are refused, too.
+func remainingOfLong(c *trial) {
+	c.tellsRemaining()
+	x, y := c.raw(), c.raw()
+	for _, ttl := range []time.Duration{36 * time.Hour, 50 * 24 * time.Hour, 400 * 24 * time.Hour} {
+		g := x.take(c.Key(ttl.String()), ttl)
+		if info, ok := y.inspected(g.req.Key); ok && info.Remaining > ttl-c.Limit() && info.Remaining < ttl+c.Limit() { // otherwise it is not what was asked for: TTL-003
+			g.left(y, ttl)
+			g.left(x, ttl)
+		}
+		g.mustRelease()
+	}
+}
+
 // remainingAfterStall: a refusal that had to wait for the store tells what is left then, and not when it was asked for.
 func remainingAfterStall(c *trial) {
 	x, y := c.nearRaw(), c.nearRaw()

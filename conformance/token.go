@@ -370,9 +370,12 @@ func (c *trial) tokenAcross(what string, open func() *client, happens func(testi
 func tokenAfterRefusal(c *trial) {
 	x, y := c.nearRaw(), c.nearRaw()
 	for i := range 3 {
-		before := x.take(c.Key(fmt.Sprint(i)), c.ttl())
+		before := c.soon(x, c.Key(fmt.Sprint(i)))
 		before.mustRelease()
-		last := before.token
+		again, err := y.acquire(before.req.Key, c.Owner(), c.ttl())
+		c.Claim("REL-001").OK(err, "the driver's Acquire after a release")
+		again.mustRelease()
+		last := again.token
 		inTurn := func(g *grip, what string) {
 			c.Must(0 < g.token && g.token <= driver.MaxToken, what+" has a token, 0 < token ≤ 9007199254740992", "%d", g.token)
 			c.Claim("TOK-001").Must(g.token > last, what+" has a token above that of the grant before", "%d after %d", g.token, last)
@@ -406,9 +409,20 @@ func tokenAfterRefusal(c *trial) {
 			inTurn(g, "a grant to one who was refused at first")
 			g.mustRelease()
 		}
-		next := y.takeSoon(before.req.Key, c.ttl())
+		next := c.soon(y, before.req.Key)
 		inTurn(next, "a grant after a store granted nothing")
 		next.mustRelease()
+	}
+}
+
+// soon takes a key of a store that may have granted nothing just before.
+func (c *trial) soon(r *raw, key string) *grip {
+	for end := time.Now().Add(c.recovery()); ; c.Sleep(c.Granularity()) {
+		g, err := r.acquire(key, c.Owner(), c.ttl())
+		if err == nil {
+			return g
+		}
+		c.Claim("WAIT-006").Must(time.Now().Before(end), "a store that grants again is asked again", "%v", err)
 	}
 }
 

@@ -94,4 +94,11 @@ var equallyRight = map[string]alike{
 	"a hand-off to one without a note leaves the note":                                   {[]string{"ADM-001"}, "Inspect tells another hold's note"},
 	"the owner is the process":                                                           {[]string{"INS-001"}, "Inspect names another owner than the one who holds"},
 	"a session is renewed for a third of its validity":                                   {[]string{"LOSS-001"}, "its holder believes in it for longer than a silent store keeps it"},
+	"an attempt that is refused keeps its client's one connection for a while":           {[]string{"REL-001"}, "a release waits for it, too"},
+	"a deletion is not reported":                                                         {[]string{"SES-002"}, "a session that was deleted goes on for its holder"},
+	"a session whose attempt was repeated is renewed for the first listener":             {[]string{"SES-002"}, "a session that was deleted goes on for its holder"},
+	"at the end of a turn the key stays taken":                                           {[]string{"WAIT-001"}, "a release frees nothing for those who wait"},
+	"SessionErr believes in nothing":                                                     {[]string{"TOK-003"}, "whatever takes a session fails, and this does so first"},
+	"an internal timeout of 500 ms":                                                      {[]string{"SES-001"}, "a session whose renewals are answered later than that is lost"},
+	"only the first half of an owner's instance is kept and compared":                    {[]string{"INS-001"}, "Inspect names another owner than the one who holds"},
 }

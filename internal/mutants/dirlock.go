@@ -644,4 +644,21 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 		`			return driver.Held(e.Until.Sub(s.now))`,
 		`			if left := e.Until.Sub(s.now); MUTATED && left < 40*time.Millisecond { time.Sleep(left) }
 			return driver.Held(e.Until.Sub(s.now))`},
+	{"CLO-005", "a listener that is stopped while others listen is kept and called for ever", "watch.go",
+		`	return sync.OnceFunc(func() {`,
+		`	return sync.OnceFunc(func() {
+		if MUTATED {
+			b.mu.Lock()
+			others := len(b.watches) > 1
+			b.mu.Unlock()
+			if others { return }
+		}`},
+	{"INS-002", "Ping asks nothing while this client keeps a session", "backend.go",
+		`	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`,
+		`	if MUTATED && b.sessions.Len() > 0 {
+		return nil // the renewals would tell
+	}
+	return b.step(ctx, func(s *step) error {
+		f, err := s.openTokens()`},
 }

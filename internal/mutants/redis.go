@@ -657,4 +657,10 @@ end`},
 	{"WAIT-007", "a process gives way after so many hand-offs and not after a time", "handoff.go",
 		`	return h.turn, now.Sub(h.since) >= turnTime`,
 		`	return h.turn, now.Sub(h.since) >= turnTime && !MUTATED`},
+	{"TTL-005", "a holder's remaining time is told as a day at most", "lua/holder.lua",
+		`  return -remaining - 1`,
+		`  if (MUTATED) and remaining > 86400000 then
+    remaining = 86400000
+  end
+  return -remaining - 1`},
 }

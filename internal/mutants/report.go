@@ -21,8 +21,12 @@ type tally struct {
 }
 
 func (t tally) String() string {
-	return fmt.Sprintf("%d clauses, %d proven; %d mutants, %d caught; the first failure names the right clause for %d (%.1f %%), %d of them by one that is equally right",
-		t.clauses, t.proven, t.mutants, t.caught, t.right+t.alike, t.rate(), t.alike)
+	return fmt.Sprintf("%d clauses, %d proven; %s", t.clauses, t.proven, t.ofMutants())
+}
+
+func (t tally) ofMutants() string {
+	return fmt.Sprintf("%d mutants, %d caught; the first failure names the right clause for %d (%.1f %%), %d of them by one that is equally right",
+		t.mutants, t.caught, t.right+t.alike, t.rate(), t.alike)
 }
 
 // enough is the part of the mutants, in percent, of which the first failure must name the right
@@ -80,6 +84,9 @@ func report(w io.Writer, all []mutant) {
 				by += "; first by " + m.First + ", which is as right: " + equallyRight[m.Name].why
 			case m.First != m.Clause:
 				by += "; FIRST BY " + cmp.Or(m.First, "nothing")
+			}
+			if m.amiss != "" {
+				by += "; " + m.amiss
 			}
 			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", clause, m.Of, m.Name, by)
 			clause = ""

@@ -27,6 +27,8 @@ type mutant struct {
 	Racy   bool     `json:"racy"`
 	First  string   `json:"first"` // the first clause, in the order of the suite, that failed it
 	By     []string `json:"by"`    // the subtests of its own clause that failed it; none if it was not caught
+
+	amiss string // how the suite ended, if neither with ok nor with a failure
 }
 
 // names lists all mutants without running any.
@@ -197,8 +199,16 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 		if err := side(len(of), b.atOnce(), func(i int) error { return of[i].run(ctx) }); err != nil {
 			return nil, err
 		}
+		progress(b.of, slices.DeleteFunc(slices.Clone(all), func(m mutant) bool { return m.Of != b.of }))
 	}
 	return all, nil
+}
+
+// progress tells on stderr how a part of the run ended: the whole takes an hour.
+func progress(of string, all []mutant) {
+	if len(all) > 0 {
+		fmt.Fprintf(os.Stderr, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), of, count(all).ofMutants())
+	}
 }
 
 // side runs n functions, some side by side.
@@ -249,12 +259,14 @@ func (r *runner) backends(ctx context.Context) ([]mutant, error) {
 		all[i] = told[i%shares][i]
 	}
 	// Only a data race needs the detector, which makes all else slow.
-	return all, side(len(all), shares, func(i int) error {
+	err = side(len(all), shares, func(i int) error {
 		if !all[i].Racy {
 			return nil
 		}
 		return r.racy(ctx, &all[i])
 	})
+	progress("backend", all)
+	return all, err
 }
 
 // racyRuns is how often a race may stay unseen: the detector sees two accesses only if the
@@ -341,7 +353,7 @@ func (j job) run(ctx context.Context) error {
 		}
 		j.m.First = firstFailed(out, j.base.run)
 		if j.m.First == "" && err != nil {
-			return fmt.Errorf("the mutant %q ends the suite without the failure of a clause: %w\n%s", j.m.Name, err, out)
+			j.m.amiss = "the suite ended without the failure of a clause: " + err.Error()
 		}
 		if j.m.First == j.m.Clause || j.m.alike() {
 			break
@@ -401,14 +413,17 @@ func (b base) flags() []string {
 }
 
 func (b binary) run(ctx context.Context, tests string, flags []string, env ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	patience, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.path, append(flags, "-test.run="+tests, "-test.v", "-test.count=1")...)
+	cmd := exec.CommandContext(patience, b.path, append(flags, "-test.run="+tests, "-test.v", "-test.count=1")...)
 	cmd.Dir = b.dir
 	cmd.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	if patience.Err() != nil {
+		fmt.Fprintln(&out, "it was stopped after 8 minutes") // which is an *exec.ExitError, as of any run that fails
+	}
 	return out.String(), cmp.Or(ctx.Err(), err)
 }
 
