@@ -35,11 +35,14 @@ func hostileTold(c *trial) {
 		}
 		c.Claim(claim).Must(info.Owner == g.req.Owner.String() && info.Token == g.token, fmt.Sprintf("%s of %q tells owner %s with token %d", what, key, g.req.Owner, g.token), "%s, %d", info.Owner, info.Token)
 	}
-	for i, key := range []string{c.Key("plain"), c.Key("also plain")} { // what is not so of these either is nothing of the others
-		g := []*raw{x, y}[i].take(key, c.ttl())
-		defer g.mustRelease()
-		info, _ := y.inspected(key)
+	// What is not so of any two keys either is no matter of theirs.
+	plain := []*grip{x.take(c.Key("plain"), c.ttl()), y.take(c.Key("also plain"), c.ttl())}
+	for _, g := range plain {
+		info, _ := y.inspected(g.req.Key)
 		c.Claim("INS-001").Must(info.Owner == g.req.Owner.String() && info.Token == g.token, fmt.Sprintf("Inspect tells owner %s with token %d", g.req.Owner, g.token), "%s, %d", info.Owner, info.Token)
+	}
+	for _, g := range plain {
+		g.mustRelease()
 	}
 	for _, bit := range bits {
 		g := grips[under+bit]
@@ -65,13 +68,13 @@ func hostileTold(c *trial) {
 				}
 			}
 			for key := range all {
-				claim := claim
+				of := claim
 				for held := range grips {
 					if strings.HasPrefix(key, held) {
-						claim = c.Claim("KEY-003") // the backend's own name for something of it
+						of = c.Claim("KEY-003") // the backend's own name for something of that key
 					}
 				}
-				claim.Must(grips[key] != nil, fmt.Sprintf("List of %q tells nothing that is not held", prefix), "%q", key)
+				of.Must(grips[key] != nil, fmt.Sprintf("List of %q tells nothing that is not held", prefix), "%q", key)
 			}
 		}
 	}

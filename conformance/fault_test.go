@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
@@ -66,18 +65,6 @@ var faultMutants = []struct {
 	{"a broken connection ends a hold", "FLT-008", func(w *wired) { w.fragile = true }},
 	{"a new connection wakes nobody", "FLT-008", func(w *wired) { w.sleepsOn = true }},
 	{"a session outlives its process for longer than declared", "FLT-009", func(w *wired) { w.validity = 3 * refValidity }},
-}
-
-func TestFaultMutants(t *testing.T) {
-	for _, m := range faultMutants {
-		t.Run(m.clause+" "+m.name, func(t *testing.T) {
-			failed := failing(t, refNetTarget(m.alter), m.clause)
-			if len(failed) == 0 {
-				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)
-			}
-			t.Log(strings.Join(failed, "\n"))
-		})
-	}
 }
 
 // forgetful knows nobody who asks again.

@@ -29,7 +29,7 @@ const (
 func TestMutantReport(t *testing.T) {
 	file := os.Getenv(reportEnv)
 	if file == "" {
-		t.Skip("make mutants runs it; TestMutants and its neighbours fail by themselves")
+		t.Skip("internal/mutants runs it, in its own test and in make mutants")
 	}
 	var all []told
 	share, shares := 0, 1

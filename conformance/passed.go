@@ -149,7 +149,11 @@ func passedExpires(c *trial) {
 			first = a.goLock(key, locker.WithTTL(before), c.Polling())
 			c.Settle()
 		}
-		second := a.goLock(key, locker.WithTTL(c.Unit()), c.Polling())
+		last := []locker.Option{locker.WithTTL(c.Unit()), c.Polling()}
+		if before == far { // a store may have to be told more than a new end
+			last = append(last, locker.WithNote("the last one"))
+		}
+		second := a.goLock(key, last...)
 		c.Settle()
 		p := a.goLock(key, append(c.hold(), waiting)...)
 		c.Settle()

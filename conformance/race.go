@@ -3,6 +3,8 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/lockstep-go/lockstep/locker/driver"
@@ -16,25 +18,28 @@ import (
 // must be what it was granted: check looks at it.
 func (c *trial) aroundExpiry(prolongs bool, late func(old *grip) error, check func(next *grip, late error)) {
 	x, y, z := c.raw(), c.raw(), c.raw()
-	ttl := c.shortest() + 2*time.Millisecond
-	const lanes = 12
+	const lanes = 3 // what another lane asks for comes between the two steps as well, and does no harm
 	c.Together(lanes, func(i int) {
-		r := c.Rand()
-		for round := range c.Rounds(40, 12) {
+		r, least := c.Rand(), c.shortest()+2*time.Millisecond
+		ttl := least
+		for round := range c.Rounds(160, 100) {
 			if c.Ctx.Err() != nil {
 				return
 			}
 			key := c.Key(fmt.Sprint(i, "/", round))
 			old := x.take(key, ttl)
+			end, offset := old.before.Add(ttl), aside(r, ttl/2)
+			ttl = least
 			var lateErr error
 			done := c.Spawn(func() {
-				// From a little before the end to a little after it.
-				c.Sleep(time.Until(old.before.Add(ttl + time.Duration(r.Int64N(int64(ttl))) - ttl*3/4)))
+				c.Sleep(time.Until(end.Add(offset)))
 				lateErr = late(old)
 			})
 			next := (*grip)(nil)
 			for limit := time.Now().Add(c.Limit()); next == nil && time.Now().Before(limit); {
 				g, err := y.acquire(key, c.Owner(), 10*c.Unit())
+				// Where a call takes as long as a lease none comes before its end: the next one is longer.
+				ttl = max(ttl, min(4*g.after.Sub(g.before), c.Unit()))
 				if err == nil {
 					next = g
 				} else if c.Is(err, driver.ErrHeld, "the driver's Acquire"); c.Virtual {
@@ -59,6 +64,16 @@ func (c *trial) aroundExpiry(prolongs bool, late func(old *grip) error, check fu
 			next.mustRelease()
 		}
 	})
+}
+
+// aside is how long before something, or more rarely after it, one comes: from 10 µs to most, any order of magnitude as
+// often as another, since nobody knows how long it is from a backend's first step to its second.
+func aside(r *rand.Rand, most time.Duration) time.Duration {
+	d := time.Duration(float64(most) * math.Pow(float64(10*time.Microsecond)/float64(most), r.Float64()))
+	if r.IntN(4) == 0 {
+		return d
+	}
+	return -d
 }
 
 // extendRace: an Extend at the end of the lease gives nothing to the next holder's.

@@ -276,7 +276,10 @@ func begunAnew(c *trial) {
 func longLives(c *trial) {
 	c.tellsRemaining()
 	x, y := c.raw(), c.raw()
-	for _, ttl := range []time.Duration{1999 * time.Millisecond, 5*time.Second + 990*time.Millisecond, time.Minute + 1700*time.Millisecond, time.Hour + 59900*time.Millisecond, 49*time.Hour + 1999*time.Millisecond} {
+	for _, ttl := range []time.Duration{
+		1999 * time.Millisecond,
+		5*time.Second + 990*time.Millisecond, 5*time.Second + 740*time.Millisecond, 5*time.Second + 490*time.Millisecond, 5*time.Second + 240*time.Millisecond, // a clock of whole seconds cuts something off one of them
+		time.Minute + 1700*time.Millisecond, time.Hour + 59900*time.Millisecond, 49*time.Hour + 1999*time.Millisecond} {
 		g := x.take(c.Key(ttl.String()), ttl)
 		for _, after := range []string{"a grant", "an Extend"} {
 			if after == "an Extend" {
@@ -292,7 +295,7 @@ func longLives(c *trial) {
 			if least := time.Until(g.before.Add(ttl-ttl/100)) - c.Prompt(); told < least {
 				claim := c.Claim("TTL-002")
 				if in, ok := driver.As[driver.Inspector](x.inner); ok {
-					if info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key); err == nil && held && info.Remaining >= least-c.Prompt() {
+					if info, held, err := in.Inspect(c.CtxFor(c.Limit()), g.req.Key); err == nil && held && info.Remaining >= least {
 						claim = c.Claim("TTL-005") // the store does keep it
 					}
 				}
@@ -377,4 +380,18 @@ func leaseOutlives(c *trial) {
 	c.Must(!got.at.Before(h.deadline()), "nobody gets the key before the dead holder's deadline", "%s before", h.deadline().Sub(got.at))
 	late := got.at.Sub(h.at.Add(2 * c.Unit()))
 	c.Must(late <= c.HandOver(), fmt.Sprintf("a waiter gets the key no more than %s after the dead holder's ttl", c.HandOver()), "%s after", late)
+
+	// Long ones too, in the eyes of a client that opens only now: it may put the store in order.
+	x := c.raw()
+	var long []*grip
+	for _, ttl := range []time.Duration{far, 36 * time.Hour, 100 * 24 * time.Hour} {
+		long = append(long, x.take(c.Key(ttl.String()), ttl))
+	}
+	c.target.Crash(c.T, x.inner)
+	c.Hist.Add("   (the process of the long leases dies)")
+	y := c.raw()
+	for _, g := range long {
+		y.refusedOr(c.Claim("TTL-004"), g.req.Key, c.Owner(), far)
+		_ = y.Release(c.CtxFor(c.Limit()), g.holder()) // where a store asks for no more than the owner, nothing is left
+	}
 }

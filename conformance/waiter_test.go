@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -162,16 +161,4 @@ var waiterMutants = []struct {
 	{"who gives up does not say that the key is held", "CTX-003", func(q *queueing) { q.silent = true }},
 	{"Close does not end the waiting", "CLO-002", func(q *queueing) { q.deaf = true }},
 	{"the ttl of who waited counts from the call", "TTL-002", func(q *queueing) { q.late = true }},
-}
-
-func TestWaiterMutants(t *testing.T) {
-	for _, m := range waiterMutants {
-		t.Run(m.name, func(t *testing.T) {
-			failed := failing(t, queueingTarget(m.alter), m.clause)
-			if len(failed) == 0 {
-				t.Fatalf("%s passes a backend of which this is true: %s", m.clause, m.name)
-			}
-			t.Log(strings.Join(failed, "\n"))
-		})
-	}
 }

@@ -364,7 +364,7 @@ func (j job) run(ctx context.Context) error {
 	case j.racy:
 		runs = racyRuns
 	case j.m.First != j.m.Clause:
-		runs = 1
+		runs = j.base.tries()
 	}
 	first := out
 	for n := 0; n < runs && (n == 0 || len(failedBy(out, j.base.run, j.m.Clause)) == 0); n++ {
