@@ -244,7 +244,7 @@ func (r *runner) backends(ctx context.Context) ([]mutant, error) {
 		if r.chosen.own {
 			env = append(env, "LOCKSTEP_MUTANTS_OWN=1")
 		}
-		out, err := b.run(ctx, "^TestMutantReport$", nil, env...)
+		out, err := b.runFor(ctx, time.Hour, "^TestMutantReport$", nil, env...) // more than a hundred of them
 		if err != nil {
 			return fmt.Errorf("the broken backends: %w\n%s", err, out)
 		}
@@ -412,8 +412,13 @@ func (b base) flags() []string {
 	return nil
 }
 
+// run runs some of them. One mutant that makes a case wait for ever costs eight minutes.
 func (b binary) run(ctx context.Context, tests string, flags []string, env ...string) (string, error) {
-	patience, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	return b.runFor(ctx, 8*time.Minute, tests, flags, env...)
+}
+
+func (b binary) runFor(ctx context.Context, most time.Duration, tests string, flags []string, env ...string) (string, error) {
+	patience, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	cmd := exec.CommandContext(patience, b.path, append(flags, "-test.run="+tests, "-test.v", "-test.count=1")...)
 	cmd.Dir = b.dir
@@ -422,7 +427,7 @@ func (b binary) run(ctx context.Context, tests string, flags []string, env ...st
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if patience.Err() != nil {
-		fmt.Fprintln(&out, "it was stopped after 8 minutes") // which is an *exec.ExitError, as of any run that fails
+		fmt.Fprintln(&out, "it was stopped after", most) // which is an *exec.ExitError, as of any run that fails
 	}
 	return out.String(), cmp.Or(ctx.Err(), err)
 }
