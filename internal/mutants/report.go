@@ -42,7 +42,7 @@ func (t tally) ok() bool {
 func count(all []mutant) tally {
 	t := tally{mutants: len(all)}
 	for _, m := range all {
-		if len(m.By) > 0 || m.First == m.Clause || m.alike() {
+		if m.caught() {
 			t.caught++
 		}
 		switch {
@@ -103,3 +103,6 @@ func report(w io.Writer, all []mutant) {
 func (m mutant) alike() bool {
 	return m.First != m.Clause && slices.Contains(equallyRight[m.Name].clauses, m.First)
 }
+
+// caught says whether a case failed that names its clause, or one that is as right.
+func (m mutant) caught() bool { return len(m.By) > 0 || m.First == m.Clause || m.alike() }

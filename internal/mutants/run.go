@@ -199,6 +199,14 @@ func (r *runner) all(ctx context.Context) ([]mutant, error) {
 		if err := side(len(of), b.atOnce(), func(i int) error { return of[i].run(ctx) }); err != nil {
 			return nil, err
 		}
+		// A race that is hit alone may not be while others take the processors.
+		for _, j := range of {
+			if j.base.real && !j.m.caught() {
+				if err := j.runOwn(ctx); err != nil {
+					return nil, err
+				}
+			}
+		}
 		progress(b.of, slices.DeleteFunc(slices.Clone(all), func(m mutant) bool { return m.Of != b.of }))
 	}
 	return all, nil
@@ -339,7 +347,6 @@ func (j job) suite(ctx context.Context) (out string, err error) {
 // run runs one mutant: the suite in its order, up to the first clause that is broken; and its own
 // clause alone, if that was another's.
 func (j job) run(ctx context.Context) error {
-	choose := chosenEnv + "=" + j.m.Name
 	var out string
 	tries := j.base.tries()
 	if j.own {
@@ -363,19 +370,27 @@ func (j job) run(ctx context.Context) error {
 	switch {
 	case j.racy:
 		runs = racyRuns
-	case j.m.First != j.m.Clause:
-		runs = j.base.tries()
+	case j.m.First != j.m.Clause || len(failedBy(out, j.base.run, j.m.Clause)) == 0: // or a case of another clause named it
+		runs = 1
 	}
+	j.m.By = failedBy(out, j.base.run, j.m.Clause)
 	first := out
-	for n := 0; n < runs && (n == 0 || len(failedBy(out, j.base.run, j.m.Clause)) == 0); n++ {
-		var err error
-		out, err = j.b.run(ctx, "^"+j.base.run+"$/^"+j.m.Clause+"$", j.base.flags(), choose)
-		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+	for n := 0; n < runs && (n == 0 || len(j.m.By) == 0); n++ {
+		if err := j.runOwn(ctx); err != nil {
 			return err
 		}
 	}
 	if dir := os.Getenv("LOCKSTEP_MUTANTS_OUTPUT"); dir != "" && runs > 0 {
 		_ = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(j.m.Of+" "+j.m.Name, " ", "-")+".txt"), []byte(first), 0o644)
+	}
+	return nil
+}
+
+// runOwn runs it by its own clause alone.
+func (j job) runOwn(ctx context.Context) error {
+	out, err := j.b.run(ctx, "^"+j.base.run+"$/^"+j.m.Clause+"$", j.base.flags(), chosenEnv+"="+j.m.Name)
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return err
 	}
 	j.m.By = failedBy(out, j.base.run, j.m.Clause)
 	if j.own && len(j.m.By) > 0 {
