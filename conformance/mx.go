@@ -162,7 +162,9 @@ func endingApart(c *trial) {
 		over := c.Spawn(func() { // somebody asks for it all the time
 			for time.Now().Before(ended) && c.Ctx.Err() == nil {
 				if h, err := b.try(key, locker.WithTTL(ttl)); err == nil {
-					_ = h.unlock() // its time may be over
+					if err := h.unlock(); time.Now().Before(h.deadline()) {
+						c.Claim("TTL-002").OK(err, "Unlock of a lease whose time is not over")
+					}
 					return
 				}
 				c.Sleep(ends / 16)

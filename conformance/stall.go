@@ -15,23 +15,21 @@ import (
 // A store that stands still for a while, and then goes on with what it has: a long pause of its
 // garbage collection, a disk that is full of others' work, a virtual machine that is moved.
 
-// interrupted: a session that had been renewed early enough lives through a time without renewals, and soon through another one.
+// interrupted: a session that had been renewed early enough lives through a time without renewals.
 func interrupted(c *trial, begin func() (end func())) {
 	y, sleeps := c.nearRaw(), c.pulse()
 	brief := c.leastLeft(y) * 6 / 10 // it has to connect again, perhaps, and to be renewed
 	for round := range c.Rounds(4, 2) {
 		all := c.renewedInTurn(round, 6)
-		for range 2 { // what the first one took is made good before the second
-			end := begin()
-			c.Sleep(brief)
-			end()
-			c.Sleep(c.Caps.SessionValidity / 3) // whatever comes of it has come
-		}
+		end := begin()
+		c.Sleep(brief)
+		end()
+		c.Sleep(c.Caps.SessionValidity / 3) // whatever comes of it has come
 		if slept := sleeps.longest(); slept > c.Caps.SessionValidity/16 {
 			c.Skip(fmt.Sprintf("this machine is too busy: its process slept for %s, and a session lasts %s", slept.Round(time.Millisecond), c.Caps.SessionValidity))
 		}
 		for _, g := range all {
-			g.silent(fmt.Sprintf("a session that could twice not be renewed for %s", brief))
+			g.silent(fmt.Sprintf("a session that could not be renewed for %s", brief))
 			y.refused(g.req.Key, c.Owner(), far)
 			g.mustRelease()
 		}

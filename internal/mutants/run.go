@@ -358,7 +358,7 @@ func (j job) run(ctx context.Context) error {
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 			return err
 		}
-		j.m.First = firstFailed(out, j.base.run)
+		j.m.First, j.m.amiss = firstFailed(out, j.base.run), ""
 		if j.m.First == "" && err != nil {
 			j.m.amiss = "the suite ended without the failure of a clause: " + err.Error()
 		}
