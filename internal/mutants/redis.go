@@ -663,4 +663,11 @@ end`},
     remaining = 86400000
   end
   return -remaining - 1`},
+	{"TTL-001", "a hand-off that changes the note writes the lock without an end", "lua/handoff.lua",
+		`  redis.call('SET', KEYS[1], ARGV[1] .. ARGV[8], 'PX', ARGV[2])`,
+		`  if MUTATED then
+    redis.call('SET', KEYS[1], ARGV[1] .. ARGV[8])
+  else
+    redis.call('SET', KEYS[1], ARGV[1] .. ARGV[8], 'PX', ARGV[2])
+  end`},
 }
