@@ -309,7 +309,7 @@ func TestCloseRaces(t *testing.T) {
 		f.nothingHeld(t)
 		counts := map[locker.EventKind]int{}
 		rec.mu.Lock()
-		for _, e := range rec.events {
+		for _, e := range rec.all() {
 			counts[e.Kind]++
 		}
 		rec.mu.Unlock()

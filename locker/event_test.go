@@ -52,7 +52,7 @@ func TestEvents(t *testing.T) {
 		_ = s.Unlock(bg)
 		rec.want(t, "e", "Waiting", "Acquired", "Released")
 	})
-	for _, e := range rec.events {
+	for _, e := range rec.all() {
 		refused := e.Kind == locker.EventWaiting || e.Kind == locker.EventGaveUp || e.Kind == locker.EventRefused
 		wantErr := refused || e.Kind == locker.EventLost || e.Key == "b" && e.Kind == locker.EventExtended ||
 			e.Key == "c\nd" && e.Kind == locker.EventReleased

@@ -422,10 +422,14 @@ func (r *recorder) Observe(_ context.Context, e locker.Event) {
 	r.events = append(r.events, e)
 }
 
-func (r *recorder) kinds(key string) (kinds []string) {
+func (r *recorder) all() []locker.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.events {
+	return slices.Clone(r.events)
+}
+
+func (r *recorder) kinds(key string) (kinds []string) {
+	for _, e := range r.all() {
 		if e.Key == key {
 			kinds = append(kinds, e.Kind.String())
 		}

@@ -461,9 +461,8 @@ func TestFamily(t *testing.T) {
 		seen[key] = what
 	}
 	f := &fake{}
-	var events []locker.Event
-	cfg := locker.Config{Observer: locker.ObserverFunc(func(_ context.Context, e locker.Event) { events = append(events, e) })}
-	bubble(t, f, cfg, func(t *testing.T, l *locker.Locker) {
+	rec := &recorder{}
+	bubble(t, f, locker.Config{Observer: rec}, func(t *testing.T, l *locker.Locker) {
 		invoices := locker.NewFamily[int64]("invoice", locker.WithTTL(time.Minute))
 		s, err := invoices.Lock(bg, l, 42)
 		if err != nil || s.Key() != "invoice/42" || s.Session() {
@@ -474,6 +473,7 @@ func TestFamily(t *testing.T) {
 		}
 		_ = s.Extend(bg, time.Minute)
 		_ = s.Unlock(bg)
+		events := rec.all()
 		for _, e := range events {
 			if e.Label != "invoice" {
 				t.Errorf("%v has the label %q", e.Kind, e.Label)

@@ -366,7 +366,7 @@ func TestOutageNobodyWaitsFor(t *testing.T) {
 				wantError(t, err, locker.CodeUnavailable, context.DeadlineExceeded)
 				synctest.Wait()
 				var outages []string
-				for _, e := range rec.events {
+				for _, e := range rec.all() {
 					if e.Kind == locker.EventOutage || e.Kind == locker.EventRecovered {
 						outages = append(outages, e.Kind.String())
 						wantError(t, e.Err, locker.CodeUnavailable)
