@@ -22,6 +22,7 @@ var errorCases = []Case{
 		{Name: "unlock", fn: refusedUnlock},
 		{Name: "held", fn: refusalOfHeld},
 		{Name: "cause", fn: causeOfOthers},
+		{Name: "store", Needs: []Need{needsRefuse}, fn: refusedByStore},
 	}},
 }
 

@@ -78,7 +78,8 @@ func extendSets(c *trial) {
 	// By what a refusal tells: limits for a busy machine hide a store that counts in seconds.
 	x, y := c.raw(), c.raw()
 	odd := c.lifetime() + 321*time.Millisecond
-	for _, d := range []struct{ from, to time.Duration }{{far, odd}, {2 * unit, odd}, {far, far + far/12}, {far, far - far/12}} {
+	step := max(far/300, 3*c.Granularity()) // no step is too small to count
+	for _, d := range []struct{ from, to time.Duration }{{far, odd}, {2 * unit, odd}, {far, far + far/12}, {far, far - far/12}, {far, far + step}, {far, far - step}} {
 		g := x.take(c.Key(fmt.Sprintf("odd %s to %s", d.from, d.to)), d.from)
 		g.before = time.Now()
 		c.OK(g.extend(d.to), "the driver's Extend to %s", d.to)

@@ -44,9 +44,10 @@ type Inject struct {
 	Kill, Restart func(tb testing.TB)
 
 	// Refuse makes the store refuse to grant, as one does that has become read-only, or full: it
-	// answers each attempt at a key that is free with an error. It may refuse all other changes, too.
-	// What stands in it stays, and can be read. Accept ends that. Both have taken effect when they
-	// return. ERR-002/refusing and SES-001/refused need them.
+	// answers each attempt at a key that is free with an error, which is to be told as
+	// driver.ErrRefused. It may refuse all other changes, too. What stands in it stays, and can be
+	// read. Accept ends that. Both have taken effect when they return. ERR-002/refusing, ERR-004/store
+	// and SES-001/refused need them.
 	Refuse, Accept func(tb testing.TB)
 
 	// RefusesUnseen says that a Ping cannot know of Refuse, because it shows only when something is written, as

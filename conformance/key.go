@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/lockstep-go/lockstep/locker"
+	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
 var keyCases = []Case{
@@ -212,8 +213,13 @@ func innerNames(c *trial) {
 		b.mustHeld(name, c.hold()...)
 		h.mustLive(b)
 	}
+	// One who begins looks at the store, and Ping does: perhaps by writing.
+	z := c.raw()
+	if p, ok := driver.As[driver.Pinger](z.inner); ok {
+		c.Claim("INS-002").OK(p.Ping(c.CtxFor(c.Limit())), "Ping of a store that serves")
+	}
 	for _, got := range all {
-		got.mustLive()
+		got.mustLive(b)
 		got.mustUnlock()
 		h.mustUnlock()
 		h = tokens.grant(b.mustTry(key, c.hold()...), "a release")
@@ -225,8 +231,8 @@ func innerNames(c *trial) {
 // common are the names that a store may keep for all keys together: those that it has which are of no case, and what
 // such names often are.
 func common(names []string) []string {
-	all := strings.Fields("counter data gate latest lock locks meta new next queue seq sequence sessions temp tmp token tokens version waiters . ..")
-	const most = 40
+	all := strings.Fields("0 1 check counter data gate health key latest lock locks meta new next ping probe queue seq sequence sessions temp test tmp token tokens version waiters . ..")
+	const most = 50
 	for _, n := range names {
 		if n != "" && len(n) <= locker.MaxKey && len(all) < most && !strings.Contains(n, "conformance/") {
 			all = append(all, n)

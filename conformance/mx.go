@@ -303,4 +303,21 @@ func newcomer(c *trial) {
 	for _, g := range all {
 		g.mustRelease()
 	}
+	if c.leaf.kind == Session {
+		return
+	}
+	// And however little is left of a lease.
+	ttl := c.lifetime()
+	c.Together(4, func(i int) {
+		c.Sleep(ttl * time.Duration(i) / 4)
+		g := x.take(c.Key(fmt.Sprint("ends soon ", i)), ttl)
+		c.Sleep(time.Until(g.after.Add(ttl * 85 / 100)))
+		y := c.raw()
+		next, err := y.acquire(g.req.Key, c.Owner(), far)
+		if err == nil {
+			early := g.before.Add(ttl).Sub(next.after)
+			c.Must(early <= 0, "a client that opens shortly before the end of a lease does not get its key", "it has it %s before", early)
+			next.mustRelease()
+		}
+	})
 }

@@ -13,12 +13,15 @@ import (
 
 // announced says whether w hears at once of what another client does to a key it waits for: it must where
 // the backend waits or declares PromptLoss, and elsewhere it is tried. Otherwise its next poll finds out.
-func (c *trial) announced(w *client) bool {
+func (c *trial) announced(w *client) bool { return c.announcedBy(c.client, w) }
+
+// announcedBy is announced where open opens a client of the store of w.
+func (c *trial) announcedBy(open func() *client, w *client) bool {
 	if w.waits() || c.Caps.Has.Has(driver.PromptLoss) {
 		return true
 	}
 	// A lease, whose end is far away: who is refused by a session may come again at the end of what it was told.
-	h := c.client().mustTry(c.Key("announced"), locker.WithTTL(far))
+	h := open().mustTry(c.Key("announced"), locker.WithTTL(far))
 	ctx, cancel := context.WithCancel(c.Ctx)
 	defer cancel()
 	p := w.goLockCtx(ctx, h.Key(), append(c.hold(), harness.Patient())...)

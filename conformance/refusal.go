@@ -173,3 +173,27 @@ func causeOfOthers(c *trial) {
 		y.takeSoon(g.req.Key, far).mustRelease()
 	}
 }
+
+// refusedByStore: what the store itself refuses is told as a refusal.
+func refusedByStore(c *trial) {
+	a, x := c.near(), c.nearRaw()
+	h := a.mustTry(c.Key("held"), c.hold()...)
+	accept := c.refuses()
+	for i := range 3 {
+		key := c.Key(fmt.Sprint("free ", i))
+		_, err := x.acquire(key, c.Owner(), c.ttl())
+		c.Claim("ERR-002").Is(err, driver.ErrUnavailable, "the driver's Acquire of a free key, while the store grants nothing,")
+		c.Is(err, driver.ErrRefused, "the driver's Acquire that the store refuses, after which nothing is in doubt,")
+		_, err = a.try(key, c.hold()...)
+		c.Is(err, driver.ErrRefused, "TryLock that the store refuses, for whoever looks closer,")
+	}
+	if c.leaf.kind == Lease {
+		was := h.deadline()
+		if err := h.extend(c.Unit()); err != nil { // it may be able to do that
+			c.Is(err, driver.ErrRefused, "Extend that the store refuses, for whoever looks closer,")
+			c.Must(h.deadline().Equal(was), "an Extend that the store refuses changes no deadline", "it is %s earlier", was.Sub(h.deadline()))
+			h.mustLive()
+		}
+	}
+	accept()
+}

@@ -95,6 +95,15 @@ func releaseLate(c *trial) {
 	c.OK(d.Release(ctx, y), "the driver's Release by the holder")
 	a.mustTry(x.Key, c.hold()...).mustUnlock()
 
+	if c.target.Delete != nil {
+		x = acquire(c.Key("driver, deleted and taken"), c.ttl())
+		c.target.Delete(c.T, x.Key)
+		got = b.mustTry(x.Key, c.hold()...)
+		c.Is(d.Release(ctx, x), driver.ErrLost, "the driver's Release of what was deleted, with the key held by another,")
+		got.mustLive(a)
+		got.mustUnlock()
+	}
+
 	if c.leaf.kind == Lease {
 		x = acquire(c.Key("driver, expired"), c.Unit())
 		c.Sleep(c.Unit() + c.Granularity())

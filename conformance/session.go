@@ -27,6 +27,7 @@ var sessionCases = []Case{
 		{Name: "failed-release", fn: notRenewedAfterFailure},
 		{Name: "deleted", Needs: []Need{needsDelete}, fn: notResurrected},
 		{Name: "taken", Needs: []Need{needsDelete}, fn: notRenewedForOthers},
+		{Name: "unheard", Needs: []Need{needsLine, needsRemove}, fn: notResurrectedUnheard},
 	}},
 }
 
@@ -293,4 +294,30 @@ func notRenewedForOthers(c *trial) {
 	next := y.take(g.req.Key, ttl)
 	y.endsAt(g.req.Key, next.before.Add(ttl), next.after.Add(ttl), "after a lease that followed a session which was deleted").mustRelease()
 	c.Claim("LOSS-002").Is(g.hears(c.Prompt(), "a session that was taken over"), driver.ErrLost, "what it hears")
+}
+
+// notResurrectedUnheard: it was deleted while nothing came through to its holder, and that it is gone shows in the next
+// renewal.
+func notResurrectedUnheard(c *trial) {
+	y := c.nearRaw()
+	x, line := c.distantRaw()
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	c.can(line.BlackHole != nil, "BlackHole")
+	for i := range 2 {
+		g := x.take(c.Key(fmt.Sprint(i)), 0)
+		c.Sleep(c.Caps.SessionValidity * time.Duration(i) / 4)
+		line.BlackHole(true, true)
+		c.inject().Delete(c.T, g.req.Key)
+		c.Hist.Add("   (an administrator deletes %s, of which the holder is not told)", c.Short(g.req.Key))
+		if line.Cut != nil {
+			line.Cut()
+		}
+		line.Heal()
+		_ = g.hears(c.Caps.SessionValidity*4/3+c.recovery(), "a session that was deleted")
+		next := y.take(g.req.Key, 0)
+		next.lasts(y, "the session after one that was deleted")
+		next.mustRelease()
+	}
 }

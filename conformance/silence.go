@@ -14,7 +14,8 @@ import (
 // for longer.
 //
 // Where slow is asked for, and the line can be slow, each renewal takes way, which is much more than a clock may drift.
-func (c *trial) silenced(slow bool) (client, other *raw, way time.Duration, silence func()) {
+// Otherwise cut closes the client's connections, if the line can.
+func (c *trial) silenced(slow bool) (client, other *raw, way time.Duration, cut, silence func()) {
 	if in := c.inject(); in != nil && in.Client != nil {
 		r, line := c.distantRaw()
 		if line.BlackHole != nil {
@@ -22,15 +23,17 @@ func (c *trial) silenced(slow bool) (client, other *raw, way time.Duration, sile
 			if slow && line.Latency != nil {
 				way = min(c.Caps.SessionValidity/20, 300*time.Millisecond)
 				line.Latency(way)
+			} else {
+				cut = line.Cut
 			}
-			return r, other, way, func() { line.BlackHole(true, true) }
+			return r, other, way, cut, func() { line.BlackHole(true, true) }
 		}
 	}
 	if c.target.Crash == nil {
 		c.Skip("the target has neither Inject.Client nor Crash: that a session is not considered held for too long when its store is silent")
 	}
 	client, other = c.raw(), c.raw()
-	return client, other, 0, func() {
+	return client, other, 0, nil, func() {
 		c.target.Crash(c.T, client.inner)
 		if _, err := client.acquire(c.Key("crashed"), c.Owner(), far); errors.Is(err, driver.ErrClosed) {
 			c.Skip("the target's Crash is Close, and it has no Inject.Client: that a session is not considered held for too long when its store is silent")
@@ -44,7 +47,7 @@ func silentStore(c *trial) {
 	f := c.figures()
 	rng := c.Rand()
 	for round := range c.Rounds(8, 4) {
-		x, y, way, silence := c.silenced(round%2 == 1)
+		x, y, way, cut, silence := c.silenced(round%2 == 1)
 		if c.Caps.SessionValidity == 0 {
 			c.Skip("the backend's sessions have no end of their own")
 		}
@@ -55,6 +58,11 @@ func silentStore(c *trial) {
 			after = (after + c.Caps.SessionValidity) / 2 // it has been renewed by then
 		}
 		c.Sleep(after)
+		if cut != nil {
+			cut()
+			c.Hist.Add("   (the holder's connections are cut)")
+			c.Sleep(c.Caps.SessionValidity / 12) // it connects again, and may look at what it holds, which prolongs nothing
+		}
 		silence()
 		c.Hist.Add("   (the store is silent for the holder)")
 		began := time.Now()

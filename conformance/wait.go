@@ -34,7 +34,7 @@ var waitCases = []Case{
 		{Name: "lost-reply", fn: lostReply},
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
-		{Name: "patient", Needs: []Need{needsKill, needCapability(driver.PromptLoss)}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).hinted) }},
+		{Name: "patient", Needs: []Need{needsKill, needsNotifier}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).hinted) }},
 		{Name: "polls", Needs: []Need{needsKill}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).often) }},
 	}},
 	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded, in number and in time", Parts: []Part{
@@ -704,9 +704,9 @@ func wokenByTakeBack(c *trial) {
 	}
 }
 
-// hinted is how w waits where the store's own hints are to wake it: without a poll, unless it has none of its own.
+// hinted is how w waits where the store's own hints are to wake it: without a poll, unless it has no hints.
 func (c *trial) hinted(w *client) locker.Option {
-	if _, ok := driver.As[driver.Notifier](w.tap.Inner); !ok || w.waits() {
+	if w.waits() || !c.announcedBy(c.near, w) {
 		return c.Polling()
 	}
 	return harness.Patient()

@@ -661,4 +661,33 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 	}
 	return b.step(ctx, func(s *step) error {
 		f, err := s.openTokens()`},
+	{"EXT-001", "an Extend that moves the end by less than a twentieth of the ttl is not written", "backend.go",
+		`		return s.prolong(h.Key, s.now.Add(ttl))`,
+		`		if MUTATED && s.now.Add(ttl).Sub(e.Until).Abs() < ttl/20 { return nil }
+		return s.prolong(h.Key, s.now.Add(ttl))`},
+	{"MX-001", "the sweep compares whole seconds, and removes a hold that ends within the present one", "step.go",
+		`			err = s.remove(f.Name())
+		}
+		if err != nil {`,
+		`			err = s.remove(f.Name())
+		}
+		if MUTATED && err == nil && !e.foreign && e.Owner != "" && e.Until.Unix() <= s.now.Unix() { err = s.remove(f.Name()) }
+		if err != nil {`},
+	{"REL-002", "the release of a session that this client still renews removes the file without reading whose it is", "backend.go",
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {`,
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	if seen, ours := b.end(h.Owner); MUTATED && ours && time.Now().Before(seen) {
+		b.forget(h.Owner)
+		return b.step(ctx, func(s *step) error { return s.remove(fileName(h.Key)) })
+	}`},
+	{"WAIT-006", "the watching goroutine ends when the directory is away for a moment, and is not started again while anybody waits", "watch.go",
+		`now, err := os.Lstat(w.path) // no step: a hint need not be exact
+`,
+		`now, err := os.Lstat(w.path) // no step: a hint need not be exact
+			if MUTATED && err != nil {
+				if _, away := os.Lstat(b.config.Path); away != nil {
+					return
+				}
+			}
+`},
 }

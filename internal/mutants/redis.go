@@ -670,4 +670,30 @@ end`},
   else
     redis.call('SET', KEYS[1], ARGV[1] .. ARGV[8], 'PX', ARGV[2])
   end`},
+	{"EXT-001", "an Extend by less than a fiftieth of the ttl is taken for done", "lua/extend.lua",
+		`if ARGV[3] then`,
+		`if MUTATED and math.abs(redis.call('PTTL', KEYS[1]) - tonumber(ARGV[2])) < ARGV[2] / 50 then
+  return 1
+end
+if ARGV[3] then`},
+	{"LOSS-001", "a look at a session counts as its renewal", "session.go",
+		`			goesOn := recent || s.confirm(sent)`,
+		`			goesOn := recent && !MUTATED || s.confirm(sent)`},
+	{"KEY-003", "the key that Ping and Open probe is the lock of the user's key 0", "ping.go",
+		`	return strings.TrimSuffix(l.lock, "0:") + "probe:{" + tag + "}"`,
+		`	if MUTATED {
+		return l.lockKey(tag)
+	}
+	return strings.TrimSuffix(l.lock, "0:") + "probe:{" + tag + "}"`},
+	{"ERR-004", "a refusal for want of replicas counts as an unknown outcome", "errors.go",
+		`	"NOREPLICAS":  refused,`,
+		`	"NOREPLICAS":  map[bool]meaning{false: refused, true: unclear}[MUTATED],`},
+	{"SES-002", "a renewal sets a session's key anew where it is gone", "lua/extend.lua",
+		`  return refusal or 0`,
+		`  if MUTATED and owner == '' and string.find(ARGV[1], '^session:') then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    holder()
+    return 1
+  end
+  return refusal or 0`},
 }

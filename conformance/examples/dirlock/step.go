@@ -94,6 +94,9 @@ func ended(ctx context.Context, done <-chan struct{}) error {
 // unavailable is for what the file system refuses.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", driver.ErrUnavailable, err) }
 
+// refused is for what it refuses before a grant is written, as on a disk that is full: it is known then that there is none.
+func refused(err error) error { return fmt.Errorf("%w: %w", driver.ErrRefused, err) }
+
 const (
 	suffix     = ".lock"  // of the file of a key
 	tokensName = "tokens" // no key's file has that name, nor one of the next
@@ -145,10 +148,10 @@ func (s *step) create(e entry) error {
 	}
 	temporary, name := filepath.Join(s.dir, newName), fileName(string(e.Key))
 	if err := os.WriteFile(temporary, append(data, '\n'), 0o666); err != nil {
-		return unavailable(err)
+		return refused(err)
 	}
 	if err := os.Chtimes(temporary, time.Time{}, e.Until); err != nil {
-		return unavailable(err)
+		return refused(err)
 	}
 	if err := s.remove(name); err != nil { // some file systems wait for the disk when rename replaces
 		return err
@@ -188,16 +191,16 @@ func (s *step) mint() (uint64, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 64))
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, refused(err)
 	}
 	last, _ := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64) // 0 if it is not there
 	if last >= driver.MaxToken {
-		return 0, unavailable(fmt.Errorf("the file %s says %d, and no token may be greater", tokensName, last))
+		return 0, refused(fmt.Errorf("the file %s says %d, and no token may be greater", tokensName, last))
 	}
 	next := max(last+1, uint64(s.now.UnixMicro()))
 	// In place, as one small write of a width that never changes.
 	if _, err := f.WriteAt(fmt.Appendf(nil, "%016d\n", next), 0); err != nil {
-		return 0, unavailable(err)
+		return 0, refused(err)
 	}
 	return next, nil
 }
@@ -205,7 +208,7 @@ func (s *step) mint() (uint64, error) {
 func (s *step) openTokens() (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, tokensName), os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, refused(err)
 	}
 	return f, nil
 }
