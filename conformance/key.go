@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lockstep-go/lockstep/conformance/internal/harness"
 	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
@@ -160,6 +161,8 @@ func innerNames(c *trial) {
 	a, b := c.client(), c.client()
 	key := c.Key("k")
 	h := a.mustTry(key, c.hold()...)
+	p := b.goLock(key, append(c.hold(), harness.Patient())...) // there is a queue, perhaps
+	c.Settle()
 	var names []string
 	if c.target.Keys == nil {
 		c.Note("the target has no Keys: internal names are guessed")
@@ -168,7 +171,7 @@ func innerNames(c *trial) {
 			names = append(names, k.Name)
 		}
 	}
-	const most = 100
+	const most = 200
 	tried := map[string]*hold{}
 	for _, name := range candidates(key, names) {
 		if len(tried) == most {
@@ -179,6 +182,9 @@ func innerNames(c *trial) {
 		c.OK(err, "TryLock of the key %q, which is inside the store something of the key %q,", name, key)
 		tried[name] = got
 	}
+
+	p.stop(nil)
+	c.Await(p.done, c.Limit(), "who gives up returns")
 
 	// Whatever is done with them does nothing to the key, and the other way round.
 	tokens := c.rising()

@@ -151,6 +151,14 @@ func causeLost(c *trial) {
 		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
 		return h
 	}
+	if prompt && c.Caps.Has.Has(driver.Breaking) {
+		h := a.mustTry(c.Key("not broken"), c.hold()...)
+		c.Claim("ADM-005").Is(c.raw().breaking(h.Key(), h.Token()+1), driver.ErrLost, "Break with a token that nobody has")
+		c.target.Delete(c.T, h.Key())
+		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
+		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
+		h.ended(locker.ReasonLost)
+	}
 	h := lose("unlocked")
 	switch {
 	case prompt:

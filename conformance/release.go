@@ -40,6 +40,25 @@ func releaseFrees(c *trial) {
 		h = b.mustTry(key, c.hold()...) // and the same one
 		h.mustUnlock()
 	}
+	if c.leaf.kind == Session {
+		return
+	}
+	// However little is left of a lease.
+	x, y := c.raw(), c.raw()
+	for i, ttl := range []time.Duration{c.lifetime(), c.Unit(), c.Unit() / 2, c.Unit() / 4} {
+		for _, share := range []time.Duration{0, 60} {
+			g := x.take(c.Key(fmt.Sprint(i, share)), ttl)
+			c.Sleep(time.Until(g.after.Add(ttl * share / 100)))
+			err := g.release()
+			next, refused := y.acquire(g.req.Key, c.Owner(), far)
+			if time.Since(g.before) >= ttl { // a busy machine may have missed it
+				continue
+			}
+			c.OK(err, "the driver's Release of a lease of %s, at %d %% of its ttl,", ttl, share)
+			c.OK(refused, "the driver's Acquire after the release of a lease of %s, at %d %% of its ttl,", ttl, share)
+			next.mustRelease()
+		}
+	}
 }
 
 // releaseLate is about a Release by one who does not hold the key: by expiry for a lease,

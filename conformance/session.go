@@ -25,6 +25,7 @@ var sessionCases = []Case{
 	{ID: "SES-002", Clause: "a session that is over is not kept alive and not brought back: after a release, even one that failed, and after a loss", Parts: []Part{
 		{Name: "released", fn: notRenewedAfterRelease},
 		{Name: "failed-release", fn: notRenewedAfterFailure},
+		{Name: "refused-release", Needs: []Need{needsRefuse}, fn: notRenewedAfterRefusal},
 		{Name: "deleted", Needs: []Need{needsDelete}, fn: notResurrected},
 		{Name: "taken", Needs: []Need{needsDelete}, fn: notRenewedForOthers},
 		{Name: "unheard", Needs: []Need{needsLine, needsRemove}, fn: notResurrectedUnheard},
@@ -260,8 +261,30 @@ func notRenewedAfterFailure(c *trial) {
 	c.Sleep(c.outlast() / 4)
 	err := x.Release(ended(), g.holder())
 	c.Claim("ERR-002").Must(err == nil || !errors.Is(err, driver.ErrHeld), "a Release with a ctx that has ended gives nil or its ctx's error", "%v", err)
+	y.freeInValidity(g.req.Key)
+}
+
+// notRenewedAfterRefusal: nor because the store refused it.
+func notRenewedAfterRefusal(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	if c.Caps.SessionValidity == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	g := x.take(c.Key("k"), 0)
+	accept := c.refuses()
+	err := g.release()
+	accept()
+	if err == nil {
+		c.Note("the store releases while it grants nothing")
+	}
+	y.freeInValidity(g.req.Key)
+}
+
+// freeInValidity waits for the end of a session that was to be released, and is renewed no more.
+func (r *raw) freeInValidity(key string) {
+	c := r.c
 	for end := time.Now().Add(c.Caps.SessionValidity + c.Prompt()); ; c.Sleep(c.Granularity()) {
-		next, err := y.acquire(g.req.Key, c.Owner(), 0)
+		next, err := r.acquire(key, c.Owner(), 0)
 		if err == nil {
 			next.mustRelease()
 			return

@@ -52,9 +52,13 @@ func silentStore(c *trial) {
 			c.Skip("the backend's sessions have no end of their own")
 		}
 		sleeps := c.pulse()
-		g := x.take(c.Key(fmt.Sprint(round)), 0)
 		after := time.Duration(rng.Int64N(int64(c.Caps.SessionValidity))) // at any moment between two renewals
-		if way > 0 {
+		var g *grip
+		if _, ok := driver.As[driver.Together](x.inner); ok && round%4 == 3 {
+			all, _, err := x.askAll([]string{c.neighbour(fmt.Sprint(round, "x")), c.neighbour(fmt.Sprint(round, "y"))}, []driver.Owner{c.Owner(), c.Owner()}, 0)
+			c.OK(err, "AcquireAll of two free keys")
+			g, after = all[1], after/4 // it is not renewed by then
+		} else if g = x.take(c.Key(fmt.Sprint(round)), 0); way > 0 {
 			after = (after + c.Caps.SessionValidity) / 2 // it has been renewed by then
 		}
 		c.Sleep(after)

@@ -34,8 +34,8 @@ var waitCases = []Case{
 		{Name: "lost-reply", fn: lostReply},
 		{Name: "lost-reply-in-line", fn: lostReplyInLine},
 		{Name: "lost-reply-expired", Kinds: []Kind{Lease}, fn: lostReplyExpired},
-		{Name: "patient", Needs: []Need{needsKill, needsNotifier}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).hinted) }},
-		{Name: "polls", Needs: []Need{needsKill}, fn: func(c *trial) { restartedMeanwhile(c, (*trial).often) }},
+		{Name: "patient", Needs: []Need{needsKill, needsNotifier}, fn: func(c *trial) { restartedMeanwhile(c, c.Unit(), (*trial).hinted) }},
+		{Name: "polls", Needs: []Need{needsKill}, fn: func(c *trial) { restartedMeanwhile(c, 3*c.recovery(), (*trial).often) }},
 	}},
 	{ID: "WAIT-007", Kinds: both, CoreLoop: true, fn: turnsEnd, Clause: "waiters of one process do not keep those of another out: a process's turn is bounded, in number and in time", Parts: []Part{
 		{Name: "mixed", fn: mixedTurns},
@@ -649,13 +649,13 @@ func lostReplyExpired(c *trial) {
 
 // restartedMeanwhile: who waits without polls, or with many, finds the key free after the store has died and come back
 // empty. The attempt that it makes when it hears that its connection broke is in vain.
-func restartedMeanwhile(c *trial, waits func(*trial, *client) locker.Option) {
+func restartedMeanwhile(c *trial, outage time.Duration, waits func(*trial, *client) locker.Option) {
 	a, w := c.near(), c.near()
 	h := a.mustTry(c.Key("k"), c.hold()...)
 	p := w.goLock(h.Key(), append(c.hold(), waits(c, w))...)
 	c.Settle()
 	restart := c.dies()
-	c.Sleep(c.Unit())
+	c.Sleep(outage)
 	waiting := !harness.IsClosed(p.done)
 	restart()
 	c.Must(waiting, "a waiter waits through the outage", "Lock returned: %v", p.outcome())

@@ -690,4 +690,16 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 				}
 			}
 `},
+	{"REL-001", "the release of a lease that has less than 300 ms left leaves it to expire", "backend.go",
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {`,
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	if MUTATED && !h.Session {
+		soon := false
+		err := b.step(ctx, func(s *step) error {
+			e, err := s.read(h.Key)
+			soon = err == nil && e.heldBy(h, s.now) == nil && e.Until.Sub(s.now) < 300*time.Millisecond
+			return err
+		})
+		if err != nil || soon { return err }
+	}`},
 }

@@ -696,4 +696,39 @@ if ARGV[3] then`},
     return 1
   end
   return refusal or 0`},
+	{"LOSS-001", "sessions that were taken together are considered held from the answer on", "together.go",
+		`		s.granted, s.confirmed = grants[i].Token, sent
+`,
+		`		s.granted, s.confirmed = grants[i].Token, sent
+		if MUTATED {
+			s.confirmed = time.Now()
+		}
+`},
+	{"LOSS-002", "a Break of another hold leaves the note of one that was broken", "lua/break.lua",
+		`  return 0 -- without a counter the owner's name will do`,
+		`  if MUTATED then
+    redis.pcall('SET', KEYS[2] .. ':broken:' .. owner, '', 'PX', '60000')
+  end
+  return 0 -- without a counter the owner's name will do`},
+	{"WAIT-006", "the pause between dials doubles without a bound", "conn.go",
+		`	s.paces[addr] = pace{tries, now.Add(min(time.Duration(tries)*pause, maxPause)), why}`,
+		`	wait := min(time.Duration(tries)*pause, maxPause)
+	if MUTATED {
+		wait = pause << min(tries, 20)
+	}
+	s.paces[addr] = pace{tries, now.Add(wait), why}`},
+	{"KEY-003", "the queue of a key has the name of the counter of another key", "key.go",
+		`func (l layout) queueKey(key string) string { return l.tokenKey(key) + ":queue" }`,
+		`func (l layout) queueKey(key string) string {
+	if MUTATED {
+		return l.tokenKey(key + ":queue")
+	}
+	return l.tokenKey(key) + ":queue"
+}`},
+	{"ADM-007", "a backslash in a prefix is none in the pattern of SCAN", "key.go",
+		`	return globbed.Replace(l.lock+"{:"+prefix) + "*"`,
+		`	if MUTATED {
+		return strings.NewReplacer("*", "\\*", "?", "\\?", "[", "\\[", "]", "\\]").Replace(l.lock+"{:"+prefix) + "*"
+	}
+	return globbed.Replace(l.lock+"{:"+prefix) + "*"`},
 }
