@@ -308,11 +308,9 @@ func TestCloseRaces(t *testing.T) {
 		cancel()
 		f.nothingHeld(t)
 		counts := map[locker.EventKind]int{}
-		rec.mu.Lock()
 		for _, e := range rec.all() {
 			counts[e.Kind]++
 		}
-		rec.mu.Unlock()
 		if n := counts[locker.EventAcquired]; n != int(acquired.Load()) {
 			t.Errorf("%d Acquired events of %d holds", n, acquired.Load())
 		}
