@@ -654,6 +654,7 @@ func passedBreak(c *trial) {
 
 func adminInNamespace(c *trial) {
 	l := c.rawClient()
+	// A pattern, where somebody takes it for one.
 	ns := `n\s*-` + strings.ReplaceAll(c.Key(""), ":", "-")
 	ns = ns[:min(len(ns), locker.MaxNamespace)]
 	in, beside := l.Namespace(ns), l.Namespace(ns[:len(ns)-1])

@@ -154,7 +154,11 @@ func (c *trial) strike(log *spanLog, h hammer, cl *client, r *rand.Rand) {
 	} else {
 		ctx, cancel := context.WithTimeout(c.Ctx, c.Limit())
 		held, err = cl.lock(ctx, key, opts...)
+		over := ctx.Err() != nil
 		cancel()
+		if h.lossy && err != nil && over && c.Ctx.Err() == nil { // a wake-up was lost with the hold
+			c.Claim("WAIT-001").Fatal("Lock gets a key whose holders release or lose it at once", "nothing in %s: %v", c.Limit(), err)
+		}
 	}
 	if err != nil {
 		// Refused, or over before the reply came.

@@ -174,12 +174,12 @@ func givenUpEnd(c *trial) {
 			})
 		}
 	}
-	const spare = 8
+	// What a pool grows to it may keep, but it does not grow each time.
+	const spare, tries = 8, 4
 	round()
 	for try := 1; ; try++ {
 		before := harness.CountLabelled(c.T.Name())
 		round()
-		const tries = 4 // what a pool grows to it may keep, but it does not grow each time
 		patience := c.Prompt()
 		if try == tries {
 			patience = c.Limit()

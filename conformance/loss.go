@@ -145,25 +145,25 @@ func causeLostExtended(c *trial) {
 func causeLost(c *trial) {
 	a, b := c.client(), c.client()
 	prompt := c.Caps.Has.Has(driver.PromptLoss)
-	lose := func(name string) *hold {
-		h := a.mustTry(c.Key(name), c.hold()...)
+	remove := func(h *hold) *hold {
 		c.target.Delete(c.T, h.Key())
 		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
 		return h
 	}
+	lose := func(name string) *hold { return remove(a.mustTry(c.Key(name), c.hold()...)) }
+	hears := func(h *hold) {
+		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
+		h.ended(locker.ReasonLost)
+	}
 	if prompt && c.Caps.Has.Has(driver.Breaking) {
 		h := a.mustTry(c.Key("not broken"), c.hold()...)
 		c.Claim("ADM-005").Is(c.raw().breaking(h.Key(), h.Token()+1), driver.ErrLost, "Break with a token that nobody has")
-		c.target.Delete(c.T, h.Key())
-		c.Hist.Add("   (an administrator deletes %s)", c.Short(h.Key()))
-		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
-		h.ended(locker.ReasonLost)
+		hears(remove(h))
 	}
 	h := lose("unlocked")
 	switch {
 	case prompt:
-		c.Claim("LOSS-003").Await(h.Done(), c.Prompt(), "Done closes after a deletion, as PromptLoss is declared,")
-		h.ended(locker.ReasonLost)
+		hears(h)
 	case c.leaf.kind == Session && c.Caps.SessionValidity > 0:
 		renewed := lose("renewed")
 		c.Claim("SES-002").Await(renewed.Done(), c.outlast(), "Done closes after a deletion, at the next renewal,")

@@ -21,13 +21,21 @@ import (
 // passed is a part about holds that were passed on.
 func passed(fn func(*trial)) []Part { return []Part{passedPart("passed", fn)} }
 
-func passedPart(name string, fn func(*trial)) Part {
-	return Part{Name: name, Kinds: []Kind{Lease}, Needs: []Need{needsPasser}, fn: func(c *trial) {
+func passedPart(name string, fn func(*trial), needs ...Need) Part {
+	return Part{Name: name, Kinds: []Kind{Lease}, Needs: append(needs, needsPasser), fn: func(c *trial) {
 		if _, waits := driver.As[driver.Waiter](c.target.Backend); waits && !c.CoreLoop {
 			c.Skip("the backend waits by itself: nobody stands in the core's line, from which it could be served")
 		}
 		fn(c)
 	}}
+}
+
+// again repeats what a busy machine may spoil, until once says that it did not. In the last try, which is the first one
+// in virtual time, once has to fail instead.
+func (c *trial) again(once func(try int, last bool) bool) {
+	const tries = 4
+	for try := 1; !once(try, c.Virtual || try == tries); try++ {
+	}
 }
 
 // jumped says whether one of others was granted what was released to first: on a busy machine a Lock
@@ -135,44 +143,58 @@ func passedExpires(c *trial) {
 	if c.tellsRest() {
 		waiting, late = harness.Patient(), c.Prompt()
 	}
-	const slowly = 1 // the hand-off takes longer than it is until the next poll
-	for _, before := range []time.Duration{0, slowly, far, c.Unit() / 2} {
-		key := c.Key(before.String())
-		h := a.mustTry(key, locker.WithTTL(far))
-		slow := before == slowly
-		if slow {
-			before = 0
-			a.tap.Next(harness.OpRelease, harness.SlowReply(c.Unit()/2))
-		}
-		var first *pending
-		if before > 0 {
-			first = a.goLock(key, locker.WithTTL(before), c.Polling())
-			c.Settle()
-		}
-		last := []locker.Option{locker.WithTTL(c.Unit()), c.Polling()}
-		if before == far { // a store may have to be told more than a new end
-			last = append(last, locker.WithNote("the last one"))
-		}
-		second := a.goLock(key, last...)
+	for _, before := range []time.Duration{0, answeredLate, far, c.Unit() / 2} {
+		c.again(func(try int, last bool) bool {
+			return c.runsOut(a, c.Key(fmt.Sprint(before, try)), before, waiting, late, last)
+		})
+	}
+}
+
+const answeredLate = 1 // the hand-off takes longer than it is until the next poll
+
+// runsOut has one who is handed a hold of key, after another one that asked for before, let it run out. It reports
+// false if they got it in another order than they were called in, unless this is the last try.
+func (c *trial) runsOut(a *client, key string, before time.Duration, waiting locker.Option, late time.Duration, last bool) bool {
+	h := a.mustTry(key, locker.WithTTL(far))
+	if before == answeredLate {
+		before = 0
+		a.tap.Next(harness.OpRelease, harness.SlowReply(c.Unit()/2))
+	}
+	var line []*pending
+	if before > 0 {
+		line = append(line, a.goLock(key, locker.WithTTL(before), c.Polling()))
 		c.Settle()
-		p := a.goLock(key, append(c.hold(), waiting)...)
-		c.Settle()
-		h.mustUnlock()
-		if first != nil {
-			one := first.granted(c.Limit(), "the release")
+	}
+	opts := []locker.Option{locker.WithTTL(c.Unit()), c.Polling()}
+	if before == far { // a store may have to be told more than a new end
+		opts = append(opts, locker.WithNote("the last one"))
+	}
+	line = append(line, a.goLock(key, opts...))
+	c.Settle()
+	p := a.goLock(key, append(c.hold(), waiting)...)
+	c.Settle()
+	h.mustUnlock()
+	for i, q := range line {
+		rest := append(line[i+1:len(line):len(line)], p)
+		if !last && c.jumped(q, rest) {
+			c.drain(append(rest, q))
+			return false
+		}
+		h = q.grantedBy(c.inOrder(q, rest), c.Limit(), "the release")
+		if i < len(line)-1 {
 			if before == far { // whatever would look at the key when its time is up is set for then
 				c.Sleep(c.Unit() / 2)
 			}
-			_ = one.unlock()
+			_ = h.unlock()
 		}
-		h = second.granted(c.Limit(), "the release")
-		deadline, latest := h.deadline(), h.at.Add(c.Unit()).Add(late)
-		got := p.granted(c.Limit(), "the end of the ttl of what was passed on")
-		c.Must(!got.at.Before(deadline), "nobody gets the key before the deadline of what was passed on", "%s before", deadline.Sub(got.at))
-		c.Must(!got.at.After(latest), fmt.Sprintf("the next in line gets the key no more than %s after the end of the ttl of what was passed on", late), "%s after it", got.at.Sub(h.at.Add(c.Unit())))
-		c.Is(h.Err(), locker.ErrLost, "the Err of a lease whose ttl is over")
-		got.mustUnlock()
 	}
+	deadline, latest := h.deadline(), h.at.Add(c.Unit()).Add(late)
+	got := p.granted(c.Limit(), "the end of the ttl of what was passed on")
+	c.Must(!got.at.Before(deadline), "nobody gets the key before the deadline of what was passed on", "%s before", deadline.Sub(got.at))
+	c.Must(!got.at.After(latest), fmt.Sprintf("the next in line gets the key no more than %s after the end of the ttl of what was passed on", late), "%s after it", got.at.Sub(h.at.Add(c.Unit())))
+	c.Is(h.Err(), locker.ErrLost, "the Err of a lease whose ttl is over")
+	got.mustUnlock()
+	return true
 }
 
 func passedDeadline(c *trial) {
@@ -470,5 +492,55 @@ func passedToNobody(c *trial) {
 			q.granted(c.Prompt(), "the release, at which the one before gave up,").mustUnlock()
 		}
 		b.goLock(key, locker.WithTTL(far), c.Polling()).granted(c.HandOver(), "all others have gone").mustUnlock()
+	}
+}
+
+// wokenByDeletion: what the store passed on is deleted before it answers. Who was to have it has nothing to release
+// then: the next in line hears of the deletion itself.
+func wokenByDeletion(c *trial) {
+	a := c.client()
+	for round := range c.Rounds(5, 2) {
+		key := c.Key(fmt.Sprint(round))
+		h := a.mustTry(key, locker.WithTTL(far))
+		p := a.goLock(key, locker.WithTTL(far), harness.Patient())
+		c.Settle()
+		q := a.goLock(key, locker.WithTTL(far), harness.Patient())
+		c.Settle()
+		tell := func() {}
+		if round%2 == 0 { // the loss may come before the answer, or after it
+			tell = a.tap.LateLosses()
+			c.OnClose(func(context.Context) { tell() })
+		}
+		before := a.tap.HandOffs()
+		passed, gate := make(chan struct{}), make(chan struct{})
+		a.tap.Next(harness.OpRelease, func(ctx context.Context, call func(context.Context) (driver.Grant, error)) (driver.Grant, error) {
+			defer func() { <-gate }()
+			defer close(passed)
+			return call(ctx)
+		})
+		unlocked := c.Spawn(h.mustUnlock)
+		c.Await(passed, c.Limit(), "the release comes to the store")
+		c.target.Delete(c.T, key)
+		c.Hist.Add("   (an administrator deletes %s)", c.Short(key))
+		c.Settle()
+		close(gate)
+		c.Await(unlocked, c.Limit(), "Unlock returns")
+		answered := time.Now()
+		c.Settle()
+		tell()
+		if a.tap.HandOffs() == before || !c.Virtual && c.jumped(p, []*pending{q}) {
+			c.drain([]*pending{p, q})
+			continue
+		}
+		c.Await(p.done, c.Limit(), "a Lock that was handed what is deleted returns")
+		if p.err == nil {
+			c.Claim("LOSS-003").Await(p.h.Done(), c.Prompt(), "Done of what was deleted before the answer came closes")
+		} else {
+			c.Is(p.err, locker.ErrLost, "a Lock that was handed what is deleted")
+		}
+		got := q.granted(c.Limit(), "the deletion of what was passed on, before the answer to that")
+		late := got.at.Sub(answered)
+		c.Must(late <= c.Prompt(), fmt.Sprintf("the next in line has the lock no more than %s after the answer to a hand-off of what was deleted meanwhile", c.Prompt()), "%s after", late)
+		got.mustUnlock()
 	}
 }

@@ -387,6 +387,44 @@ func TestWakeUpWhileOffered(t *testing.T) {
 	}
 }
 
+// WAIT-001: the hint of a deletion may come between the store's hand-off and its answer. Who was
+// handed the hold is told of the loss afterwards, and its Unlock wakes nobody: the next one in
+// line relies on that.
+func TestDeletedBeforeHandOffReturns(t *testing.T) {
+	p := &passing{notifying: notifying{&fake{}}}
+	bubbleOf(t, p, leases, func(t *testing.T, l *locker.Locker) {
+		s := mustLock(t, l, "k")
+		waiters := line(l, bg, 3)
+		began := time.Now()
+		var handed driver.Listener
+		p.set(only("hand off", func(_ context.Context, _, _ string, do func() error) error {
+			err := do()
+			p.mu.Lock()
+			handed = p.holds["k"].listener
+			delete(p.holds, "k")
+			wake := p.wakes["k"]
+			p.mu.Unlock()
+			wake()
+			synctest.Wait()
+			return err
+		}))
+		_ = s.Unlock(bg)
+		p.set(nil)
+		s = (<-waiters[0]).lease(t)
+		handed.Lost(driver.ErrLost)
+		wantError(t, s.Unlock(bg), locker.CodeLost, locker.ErrLost)
+		for _, w := range waiters[1:] {
+			s = (<-w).lease(t)
+			if took := time.Since(began); took != 0 {
+				t.Errorf("waited %s", took)
+			}
+			_ = s.Unlock(bg)
+		}
+		synctest.Wait()
+		p.nothingHeld(t)
+	})
+}
+
 // WAIT-001: one who was called while an attendant listens, by its own timer or by one who
 // left, gets the wake-up whichever of the two hears it.
 func TestWakeUpBesideAttendant(t *testing.T) {

@@ -178,8 +178,12 @@ type listener Lease
 func (n *listener) Lost(cause error) {
 	s := (*Lease)(n)
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	was := s.phase
 	s.lostLocked(cause)
+	s.mu.Unlock()
+	if was == holding && s.l.queues != nil {
+		s.l.queues.lost(s)
+	}
 }
 
 func (s *Lease) lostLocked(cause error) {

@@ -33,7 +33,9 @@ type queues struct {
 // Where the backend is a driver.Handoff, an Unlock of this process hands the first waiter its
 // hold without an attempt. While that goes on serve sleeps, because an attempt would only find
 // another goroutine of this process holding the lock. It wakes with a hint of the backend, when
-// an Unlock found its hold lost, and when the time of what was handed off last is up.
+// a hold of this process was lost, and when the time of what was handed off last is up. A hint
+// that comes while a hold is on its way says nothing: of many processes that want the key there
+// are such hints all the time, and an attempt would end the turn.
 type queue struct {
 	key     string
 	waiters []*waiter
@@ -441,6 +443,19 @@ func (qs *queues) wake(key string) {
 	if q := qs.m[key]; q != nil {
 		poke(q.wake)
 	}
+}
+
+// lost has an attempt made for the waiters of what s held, if it may have been handed off to s: the hint of
+// its end may have come while the hand-off was under way, and an Unlock of it wakes nobody any more.
+// The backend that tells of it may hold a mutex, under which qs.mu must not be taken.
+func (qs *queues) lost(s *Lease) {
+	if qs.handoff == nil || s.session || !qs.l.background.enter() {
+		return
+	}
+	go func() {
+		defer qs.l.background.leave()
+		qs.wake(s.key)
+	}()
 }
 
 // offer reserves the first waiter, if it can be handed a lease now.

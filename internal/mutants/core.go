@@ -115,6 +115,9 @@ var core = []change{
 `,
 		`			woken = !MUTATED
 `},
+	{"WAIT-001", "the loss of what was handed off wakes nobody", "queue.go",
+		`	if qs.handoff == nil || s.session ||`,
+		`	if MUTATED || qs.handoff == nil || s.session ||`},
 	{"WAIT-002", "an early wake-up uses up an attempt", "queue.go",
 		`	w.state, q.quiet = inFlight, 0`,
 		`	if MUTATED && woken && w.retry.Attempts > 0 { w.final = true }

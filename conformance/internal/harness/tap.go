@@ -39,12 +39,13 @@ type Tap struct {
 	up       context.Context // ends when the backend goes down
 	fall     context.CancelFunc
 	muted    bool
-	hinted   int // wake-ups that the backend has given
-	doubts   int // attempts whose outcome the core cannot know
-	refusals int // attempts that were answered with ErrHeld
-	handOffs int // holds that were handed off
-	turn     int // of them since the last one that failed, as at the end of a turn, or the last grant
-	longest  int // turn
+	late     chan struct{} // losses are told when it is closed; nil: at once
+	hinted   int           // wake-ups that the backend has given
+	doubts   int           // attempts whose outcome the core cannot know
+	refusals int           // attempts that were answered with ErrHeld
+	handOffs int           // holds that were handed off
+	turn     int           // of them since the last one that failed, as at the end of a turn, or the last grant
+	longest  int           // turn
 	holds    map[driver.Owner]driver.Listener
 	ttl      time.Duration // of the last call that has one
 	called   time.Time     // when that was
@@ -594,12 +595,33 @@ func (t *Tap) listen(r driver.Request) driver.Listener {
 
 func (l *listener) Lost(cause error) {
 	l.t.mu.Lock()
-	muted := l.t.muted || l.gone
+	muted, late := l.t.muted || l.gone, l.t.late
 	l.t.mu.Unlock()
 	l.t.c.Hist.Add("%s    lost %s #%d: %v", l.t.name, l.t.c.Short(l.r.Key), l.r.Owner.Seq, cause)
-	if !muted {
+	switch {
+	case muted:
+	case late != nil:
+		go func() {
+			<-late
+			l.r.Hold.Lost(cause)
+		}()
+	default:
 		l.r.Hold.Lost(cause)
 	}
+}
+
+// LateLosses holds back what the backend tells of losses until tell is called.
+func (t *Tap) LateLosses() (tell func()) {
+	late := make(chan struct{})
+	t.mu.Lock()
+	t.late = late
+	t.mu.Unlock()
+	return sync.OnceFunc(func() {
+		t.mu.Lock()
+		t.late = nil
+		t.mu.Unlock()
+		close(late)
+	})
 }
 
 // The abilities that a case may show to the core beside the tap itself.
