@@ -174,12 +174,9 @@ func (g *grip) untouched(by *raw) {
 // names are those in the store that have a key of this trial in them, in order; without what is left of
 // separators' probe, which may go by itself.
 func (c *trial) names() (names []string) {
-	if c.target.Keys == nil {
-		return nil
-	}
-	for _, k := range c.target.Keys(c.T) {
-		if strings.Contains(k.Name, c.Unique) && !strings.Contains(k.Name, c.Key("probe")) {
-			names = append(names, k.Name)
+	for _, n := range c.stored() {
+		if strings.Contains(n, c.Unique) && !strings.Contains(n, c.Key("probe")) {
+			names = append(names, n)
 		}
 	}
 	slices.Sort(names)

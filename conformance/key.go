@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -163,13 +164,9 @@ func innerNames(c *trial) {
 	h := a.mustTry(key, c.hold()...)
 	p := b.goLock(key, append(c.hold(), harness.Patient())...) // there is a queue, perhaps
 	c.Settle()
-	var names []string
+	names := c.stored()
 	if c.target.Keys == nil {
 		c.Note("the target has no Keys: internal names are guessed")
-	} else {
-		for _, k := range c.target.Keys(c.T) {
-			names = append(names, k.Name)
-		}
 	}
 	const most = 200
 	tried := map[string]*hold{}
@@ -212,7 +209,7 @@ func innerNames(c *trial) {
 
 	// What the store keeps for all keys together. Others may use these names at this moment: wait for each other, in order.
 	var all []*hold
-	for _, name := range common(names) {
+	for _, name := range common(key, names) {
 		got, err := a.lock(c.CtxFor(c.Limit()), name, append(c.shortHold(), c.Polling())...)
 		c.OK(err, "Lock of the key %q, which may be a name of the store's own,", name)
 		all = append(all, got)
@@ -234,15 +231,35 @@ func innerNames(c *trial) {
 	h.mustUnlock()
 }
 
+// stored are the names of all that the store has, as far as they can be seen.
+func (c *trial) stored() (all []string) {
+	if c.target.Keys != nil {
+		for _, k := range c.target.Keys(c.T) {
+			all = append(all, k.Name)
+		}
+	}
+	return all
+}
+
 // common are the names that a store may keep for all keys together: those that it has which are of no case, and what
-// such names often are.
-func common(names []string) []string {
+// such names often are. What comes before key in one that has it may be all that key is to the store, as a hash of it.
+func common(key string, names []string) []string {
 	all := strings.Fields("0 1 check counter data gate health key latest lock locks meta new next ping probe queue seq sequence sessions temp test tmp token tokens version waiters . ..")
-	const most = 50
-	for _, n := range names {
+	const most = 60
+	add := func(n string) {
 		if n != "" && len(n) <= locker.MaxKey && len(all) < most && !strings.Contains(n, "conformance/") {
 			all = append(all, n)
 		}
+	}
+	for _, n := range names {
+		if before, _, ok := strings.Cut(n, key); ok {
+			before = strings.Trim(before, " :/")
+			add(before)
+			add(strings.TrimSuffix(before, path.Ext(before)))
+		}
+	}
+	for _, n := range names {
+		add(n)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)

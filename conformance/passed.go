@@ -452,8 +452,19 @@ func passedTokenKept(c *trial) {
 
 func passedLoss(c *trial) {
 	a, b := c.client(), c.client()
-	for i := range 3 {
-		h := c.chain(a, c.Key(fmt.Sprint(i)), far)
+	for i := range 4 {
+		key := c.Key(fmt.Sprint(i))
+		var h *hold
+		if i < 3 {
+			h = c.chain(a, key, far)
+		} else { // so much of it is over that the store has to be asked
+			ttl := 40 * c.Unit()
+			first := a.mustTry(key, locker.WithTTL(ttl))
+			p := a.goLock(key, locker.WithTTL(ttl), harness.Patient())
+			c.Sleep(c.Unit())
+			first.mustUnlock()
+			h = p.granted(c.Limit(), "the release")
+		}
 		end := c.Moment(h.Done())
 		c.Settle()
 		c.Must(!harness.IsClosed(end.Seen), "the hold lasts until it is deleted", "%v", h.Err())

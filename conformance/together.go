@@ -107,15 +107,7 @@ func oneStepRefused(c *trial) {
 	a, b, r := c.client(), c.client(), c.raw()
 	x, y, z := c.neighbour("x"), c.neighbour("y"), c.neighbour("z")
 	held := b.mustTry(y, c.hold()...)
-	names := func() (all []string) {
-		if c.target.Keys != nil {
-			for _, k := range c.target.Keys(c.T) {
-				all = append(all, k.Name)
-			}
-		}
-		slices.Sort(all)
-		return all
-	}
+	names := func() []string { return slices.Sorted(slices.Values(c.stored())) }
 	before := names()
 	owners := []driver.Owner{c.Owner(), c.Owner(), c.Owner()}
 	all, at, err := r.askAll([]string{x, y, z}, owners, c.ttl())

@@ -702,4 +702,16 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 		})
 		if err != nil || soon { return err }
 	}`},
+	{"SES-002", "the ends of sessions are compared by the second", "session.go",
+		`!info.ModTime().Equal(seen)`,
+		`!(info.ModTime().Equal(seen) || MUTATED && info.ModTime().Unix() == seen.Unix())`},
+	{"KEY-003", "a key of letters and digits is its file's name", "step.go",
+		`func fileName(key string) string {
+`,
+		`func fileName(key string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	if MUTATED && len(key) <= 64 && strings.Trim(key, plain) == "" {
+		return key + suffix // for people who look
+	}
+`},
 }

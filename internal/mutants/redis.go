@@ -731,4 +731,12 @@ if ARGV[3] then`},
 		return strings.NewReplacer("*", "\\*", "?", "\\?", "[", "\\[", "]", "\\]").Replace(l.lock+"{:"+prefix) + "*"
 	}
 	return globbed.Replace(l.lock+"{:"+prefix) + "*"`},
+	{"LOSS-003", "after a hand-off by the server the former holder hears of the loss", "handoff.go",
+		`	h.counted = counted(sent, r.TTL)
+`,
+		`	h.counted = counted(sent, r.TTL)
+	if former := h.hears; MUTATED {
+		defer func() { h.hears = former }()
+	}
+`},
 }
