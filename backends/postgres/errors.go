@@ -89,6 +89,7 @@ func (b *backend) classify(ctx context.Context, err error) error {
 
 func classify(ctx context.Context, err error) error {
 	kind := outcome(err)
+	err = withoutConfig(err)
 	ended := ctx.Err()
 	if d, ok := ctx.Deadline(); ok && ended == nil && !time.Now().Before(d) {
 		// Its timer is late, and who asks the ctx next would find it alive.
@@ -119,11 +120,30 @@ func opening(ctx context.Context, err error) error {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		if fields, ok := misconfigured(e); ok {
-			return fmt.Errorf("%w: %s: %w", driver.ErrInvalidConfig, fields, err)
+			return fmt.Errorf("%w: %s: %w", driver.ErrInvalidConfig, fields, withoutConfig(err))
 		}
 	}
 	if errors.Is(err, driver.ErrInvalidConfig) || errors.Is(err, driver.ErrUnsupported) {
-		return err
+		return withoutConfig(err)
 	}
 	return classify(ctx, err)
+}
+
+// unconnected is what a [pgconn.ConnectError] says and wraps, without the Config that it carries.
+type unconnected struct {
+	text string
+	err  error
+}
+
+func (e *unconnected) Error() string { return e.text }
+func (e *unconnected) Unwrap() error { return e.err }
+
+// withoutConfig keeps the password out of the reach of whoever prints an error field by field: the
+// Config in pgx's has it in plain text.
+func withoutConfig(err error) error {
+	var e *pgconn.ConnectError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &unconnected{err.Error(), e.Unwrap()}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +68,26 @@ func TestOutcomes(t *testing.T) {
 	for _, code := range []string{"28000", "28P01", "3D000"} {
 		if err := opening(live, pg("FATAL", code)); !errors.Is(err, driver.ErrInvalidConfig) {
 			t.Errorf("Open: %v", err)
+		}
+	}
+}
+
+// An error of a connection that failed does not hand the password on, nor lose its reason.
+func TestConnectErrorWithoutConfig(t *testing.T) {
+	pc, err := pgconn.ParseConfig("postgres://u:opensesame@127.0.0.1:1/d?sslmode=disable") // nobody listens there
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pgconn.ConnectConfig(t.Context(), pc)
+	if !errors.As(err, new(*pgconn.ConnectError)) || !errors.As(err, new(*net.OpError)) {
+		t.Fatalf("%T: %v", err, err)
+	}
+	for what, got := range map[string]error{"an attempt": classify(t.Context(), &notSent{err}), "Open": opening(t.Context(), err)} {
+		if errors.As(got, new(*pgconn.ConnectError)) {
+			t.Errorf("%s: the error has the Config, with the password", what)
+		}
+		if !errors.As(got, new(*net.OpError)) || !strings.Contains(got.Error(), "user=u database=d") {
+			t.Errorf("%s: %v does not say why", what, got)
 		}
 	}
 }
