@@ -26,9 +26,9 @@ var adminCases = []Case{
 		Clause: "List tells each hold under the prefix that lasts as long as the List does, as Inspect would, and nothing else"},
 	{ID: "ADM-004", Needs: []Need{needCapability(driver.Listing)}, fn: listEnds,
 		Clause: "List ends with the loop that asks, with its ctx and with Close, and keeps nobody from the store meanwhile"},
-	{ID: "ADM-005", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: breaks, Parts: append(passed(passedBreak), Part{Name: "waiter", fn: breakWakes}),
+	{ID: "ADM-005", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: breaks, Parts: append(passed(passedBreak), Part{Name: "waiter", fn: breakWakes}, Part{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: breaksForeign}),
 		Clause: "Break frees the key at once if the very hold with the token has it; otherwise it is ErrLost and changes nothing"},
-	{ID: "ADM-006", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: brokenHears, Parts: []Part{passed(passedBroken)[0], {Name: "unheard", fn: brokenUnheard}},
+	{ID: "ADM-006", Kinds: both, Needs: []Need{needCapability(driver.Breaking)}, fn: brokenHears, Parts: []Part{passed(passedBroken)[0], {Name: "unheard", fn: brokenUnheard}, {Name: "cut-off", Needs: []Need{needsLine}, fn: brokenCutOff}},
 		Clause: "the holder hears that its hold was broken, in every process, as promptly as of any loss; the hold does not come back, and a Lock that was broken before the answer came goes on"},
 	{ID: "ADM-007", Needs: []Need{needCapability(driver.Listing), needCapability(driver.Breaking), needsInspector}, fn: adminInNamespace,
 		Clause: "in a namespace List, Inspect and Break see what is held there and nothing else, by its keys without the namespace"},
@@ -476,22 +476,35 @@ func breakWakes(c *trial) {
 	if c.Caps.Has.Has(driver.PromptLoss) {
 		waiting, late = harness.Patient(), c.Prompt()
 	}
-	for i, by := range []*client{a, b} {
-		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
-		there, here := b.goLock(h.Key(), append(c.hold(), waiting)...), (*pending)(nil)
+	// Whoever of the two holds, waits and breaks.
+	for i := range 8 {
+		of := func(bit int) *client { return []*client{a, b}[i>>bit&1] }
+		holder, waiter, by := of(0), of(1), of(2)
+		h := holder.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		p := waiter.goLock(h.Key(), append(c.hold(), waiting)...)
 		c.Settle()
 		breaker, _ := driver.As[driver.Breaker](by.tap.Inner)
 		began := time.Now()
-		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "Break")
-		got := there.granted(c.Limit(), "the break")
-		c.Must(got.at.Sub(began) <= late, fmt.Sprintf("who waits has the key no more than %s after a break", late), "%s after", got.at.Sub(began))
-		here = a.goLock(h.Key(), append(c.hold(), waiting)...)
-		c.Settle()
-		began = time.Now()
-		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), got.Token()), "Break")
-		next := here.granted(c.Limit(), "the break")
-		c.Must(next.at.Sub(began) <= late, fmt.Sprintf("who waits has the key no more than %s after a break", late), "%s after", next.at.Sub(began))
-		next.mustUnlock()
+		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "%s's Break of a hold of %s", by.name, holder.name)
+		got := p.granted(c.Limit(), "the break")
+		c.Must(got.at.Sub(began) <= late, fmt.Sprintf("who waits has the key no more than %s after a break", late), "%s waited, %s broke a hold of %s: %s after", waiter.name, by.name, holder.name, got.at.Sub(began))
+		got.mustUnlock()
+	}
+}
+
+// breaksForeign: what an administrator put in the place of a hold is not the hold, whatever token the store still knows.
+func breaksForeign(c *trial) {
+	x, y := c.nearRaw(), c.nearRaw()
+	for i := range 4 { // the target may put one thing after another there
+		g := x.take(c.Key(fmt.Sprint(i)), far)
+		c.overwrite(g.req.Key)
+		for _, by := range []*raw{y, x} {
+			c.Is(by.breaking(g.req.Key, g.token), driver.ErrLost, "Break of a hold that was overwritten")
+		}
+		next, err := y.acquire(g.req.Key, c.Owner(), far)
+		c.Must(err != nil, "what an administrator put in the place of a hold stays there after a Break", "somebody else was granted %s, token %d", c.Short(g.req.Key), next.token)
+		c.inject().Delete(c.T, g.req.Key)
+		y.takeSoon(g.req.Key, far).mustRelease()
 	}
 }
 
@@ -593,6 +606,46 @@ func brokenUnheard(c *trial) {
 		c.Is(err, driver.ErrLost, "a repetition of the attempt by the owner of a broken hold, if it is not granted")
 	}
 	y.take(g.req.Key, c.ttl()).mustRelease()
+}
+
+// brokenCutOff: one who cannot be told when his hold is broken hears of it later, and that it was broken.
+func brokenCutOff(c *trial) {
+	a, line := c.distant()
+	b := c.near()
+	c.can(line.BlackHole != nil && line.Cut != nil, "BlackHole and Cut")
+	quiet := 2 * c.Unit()
+	if c.leaf.kind == Session && c.Caps.SessionValidity > 0 {
+		quiet = min(quiet, c.Caps.SessionValidity/4)
+	}
+	breaker, _ := driver.As[driver.Breaker](b.tap.Inner)
+	sleeps := c.pulse()
+	for i := range 3 {
+		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		end := c.Moment(h.Done())
+		c.Settle()
+		line.BlackHole(true, true)
+		c.Hist.Add("   (a black hole swallows all of %s)", a.name)
+		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "Break of a hold whose client is cut off")
+		c.Sleep(quiet)
+		line.Heal()
+		line.Cut() // or it would be noticed when a timeout is over
+		healed := time.Now()
+		c.Hist.Add("   (and is over)")
+		if c.leaf.kind == Lease && !c.Caps.Has.Has(driver.PromptLoss) {
+			for err := h.extend(far); !errors.Is(err, locker.ErrLost); err = h.extend(far) {
+				c.Must(err != nil && time.Since(healed) < c.recovery()+sleeps.longest(), "Extend of a lease that was broken is ErrLost when the store can be asked again", "%v", err)
+				c.Sleep(c.Granularity())
+			}
+		}
+		c.Await(end.Seen, max(c.recovery(), c.Caps.SessionValidity+c.Prompt())+sleeps.longest(), "Done closes when the store can be asked again")
+		if c.leaf.kind == Session && c.Caps.SessionValidity > 0 && end.At.Sub(h.at) > c.Caps.SessionValidity*2/3 && endReason(h.Err()) != locker.ReasonBroken {
+			c.Note("the machine was too slow for round %d: the session's time was up before the store could be asked", i)
+			continue
+		}
+		c.reason(h.Err(), locker.ReasonBroken, "a hold that was broken while its client was cut off")
+		c.Is(h.unlock(), locker.ErrLost, "Unlock of a hold that was broken")
+		b.mustTry(h.Key(), c.hold()...).mustUnlock()
+	}
 }
 
 // isBroken makes sure that the holder of g, which was broken, has been told so: by its listener, or

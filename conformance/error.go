@@ -14,7 +14,10 @@ import (
 
 var errorCases = []Case{
 	{ID: "ERR-001", Kinds: both, fn: errorsMatch, Parts: []Part{{Name: "several", fn: errorNamesKey}}, Clause: "ErrHeld, ErrLost, ErrReleased, ErrClosed, ErrUnavailable, ErrInvalidKey, ErrInvalidTTL, ErrInvalidConfig, ErrUnknownBackend, ErrUnsupported work through errors.Is; a typed *locker.Error says operation, key, backend and code"},
-	{ID: "ERR-002", Kinds: both, CoreLoop: true, fn: errorsApart, Parts: []Part{{Name: "refusing", Needs: []Need{needsRefuse}, fn: refusingStore}}, Clause: "contention and unavailability are never confused"},
+	{ID: "ERR-002", Kinds: both, CoreLoop: true, fn: errorsApart, Parts: []Part{
+		{Name: "hung", Needs: []Need{needsPause}, fn: unknownToHung},
+		{Name: "refusing", Needs: []Need{needsRefuse}, fn: refusingStore},
+	}, Clause: "contention and unavailability are never confused"},
 	{ID: "ERR-003", fn: configErrors, Clause: "bad configuration names the field, the value and the allowed range, and both numbers where two fields disagree"},
 	{ID: "ERR-004", Kinds: both, CoreLoop: true, Clause: "after a refusal by the store nothing is in doubt: nothing is taken back or shortened, a waiting Lock waits on, a release is repeated until it is done", Parts: []Part{
 		{Name: "attempt", fn: refusedNothingTaken},

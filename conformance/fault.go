@@ -161,6 +161,8 @@ var faultCases = []Case{
 	{ID: "FLT-007", Kinds: both, Clause: "key deleted or overwritten by an administrator: the holder learns", Parts: []Part{
 		{Name: "deleted", Needs: []Need{needsRemove}, fn: func(c *trial) { spoiled(c, c.inject().Delete) }},
 		{Name: "overwritten", Needs: []Need{needsOverwrite}, fn: func(c *trial) { spoiled(c, c.inject().Overwrite) }},
+		{Name: "deleted-unwanted", Needs: []Need{needsRemove}, fn: func(c *trial) { spoiledUnwanted(c, c.inject().Delete) }},
+		{Name: "overwritten-unwanted", Needs: []Need{needsOverwrite}, fn: func(c *trial) { spoiledUnwanted(c, c.inject().Overwrite) }},
 		{Name: "foreign", Needs: []Need{needsOverwrite}, fn: foreignStays},
 		{Name: "wiped", Needs: []Need{needsFlush}, fn: func(c *trial) { spoiled(c, func(tb testing.TB, _ string) { c.inject().Wipe(tb) }) }},
 	}},

@@ -74,6 +74,62 @@ func spoiled(c *trial, spoil func(testing.TB, string)) {
 	c.tell(f)
 }
 
+// spoiledUnwanted: an administrator spoils a few of many holds of one client, which nobody else asks for. Their holders learn of it
+// all the same, and those of the others are told nothing.
+func spoiledUnwanted(c *trial, spoil func(testing.TB, string)) {
+	a, b, sleeps := c.near(), c.near(), c.pulse()
+	opts, within := c.hold(), c.Prompt()
+	if !c.Caps.Has.Has(driver.PromptLoss) {
+		opts, within = c.living(), c.life()+c.Prompt()
+	}
+	const many = 40
+	var all, others []*hold
+	spoils := func(i int) bool { return i%8 == 3 || i == many-1 }
+	for i := range many {
+		living := opts
+		if !spoils(i) {
+			living = c.hold()
+		}
+		all = append(all, a.mustTry(c.Key(fmt.Sprint(i)), living...))
+	}
+	if c.leaf.kind == Session {
+		c.Sleep(c.outlast()) // they are renewed together
+	}
+	var ends []*harness.Moment
+	began := time.Now()
+	for i, h := range all {
+		if !spoils(i) {
+			others = append(others, h)
+			continue
+		}
+		ends = append(ends, c.Moment(h.Done()))
+		spoil(c.T, h.Key())
+		c.Hist.Add("   (an administrator spoils %s)", c.Short(h.Key()))
+	}
+	for _, end := range ends {
+		c.Await(end.Seen, max(0, time.Until(began.Add(within)))+sleeps.longest(), "Done closes after an administrator spoiled a key that nobody else wants")
+	}
+	c.Settle()
+	for i, h := range all {
+		if !spoils(i) {
+			continue
+		}
+		if c.Caps.Has.Has(driver.PromptLoss) {
+			h.ended(locker.ReasonLost)
+		}
+		c.Is(h.unlock(), locker.ErrLost, "Unlock of a hold that was spoiled")
+	}
+	claim := c.Claim("LOSS-003")
+	if c.leaf.kind == Session {
+		claim = c.Claim("SES-001")
+	}
+	for _, h := range others {
+		claim.OK(h.Err(), "the Err of a hold beside those that were spoiled")
+		b.mustHeld(h.Key(), c.hold()...)
+		h.mustUnlock()
+	}
+}
+
 // foreignStays: what an administrator put in the place of a hold is not the holder's to renew, to
 // write over or to release, nor anybody's to take.
 func foreignStays(c *trial) {

@@ -107,10 +107,11 @@ func grantedAfar(c *trial, ttl time.Duration) {
 		h.mustUnlock()
 		return p.granted(c.recovery()+4*latency, "the release")
 	}
-	ways := []struct {
+	type way struct {
 		name string
 		take func(a *client, key string) believer
-	}{
+	}
+	ways := []way{
 		{"a TryLock", func(a *client, key string) believer { return a.mustTry(key, living...) }},
 		{"a LockAll", func(a *client, key string) believer {
 			all, err := a.lockAll(c.CtxFor(c.Limit()), []string{key, key + " too"}, living...)
@@ -124,13 +125,13 @@ func grantedAfar(c *trial, ttl time.Duration) {
 			return h
 		}},
 		{"a hand-over in its process", func(a *client, key string) believer { return handedOver(a, a, key) }},
-		{"an Extend", func(a *client, key string) believer {
+	}
+	if ttl > 0 {
+		ways = append(ways, way{"an Extend", func(a *client, key string) believer {
 			h := a.mustTry(key, living...)
-			if ttl > 0 {
-				c.OK(h.extend(ttl), "Extend")
-			}
+			c.OK(h.extend(ttl), "Extend")
 			return h
-		}},
+		}})
 	}
 	c.Together(len(ways), func(i int) {
 		way := ways[i].name

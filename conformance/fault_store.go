@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-go/lockstep/conformance/internal/harness"
@@ -133,7 +134,7 @@ func hung(c *trial, a, b *client, stall func() (goOn func())) {
 			c.Check(err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled), call.what+" ends with no ctx's error but its own", "%v", err)
 		}
 		c.Check(errors.Is(err, locker.ErrUnavailable), call.what+" says that the backend is unavailable when nothing answers", "%v", err)
-		c.Check(!errors.Is(err, locker.ErrHeld), call.what+" does not say that somebody holds the key when nothing answers", "%v", err)
+		c.Claim("ERR-002").Must(!errors.Is(err, locker.ErrHeld), call.what+" does not say that somebody holds the key when nothing answers", "%v", err)
 		c.Check(left <= c.Prompt()+sleeps.longest(), fmt.Sprintf("%s ends no more than %s after its ctx when nothing answers", call.what, c.Prompt()), "%s after", left)
 	}
 	c.Together(len(calls), func(i int) { bounded(calls[i], true) })
@@ -172,6 +173,39 @@ func hung(c *trial, a, b *client, stall func() (goOn func())) {
 	}
 	f.add("tried keys free after", c.free(b, c.recovery(), c.Key("try"), c.Key("try, cancelled"), c.Key("lock"), c.Key("lock, cancelled"), released.Key(), foreign.Key(), held.Key()))
 	c.tell(f)
+}
+
+// unknownToHung: who holds a key, and whether anybody does, nobody knows while nothing answers, however well it was known a moment ago.
+func unknownToHung(c *trial) {
+	a, b := c.near(), c.near()
+	own, foreign, free := a.mustTry(c.Key("own"), c.hold()...), b.mustTry(c.Key("foreign"), c.hold()...), c.Key("free")
+	a.mustHeld(own.Key(), c.hold()...)
+	a.mustHeld(foreign.Key(), c.hold()...)
+	a.mustTry(free, c.hold()...).mustUnlock()
+	goOn := c.stalls()
+	opts := [][]locker.Option{{locker.WithTTL(far)}, nil} // one who asks for a lease or for a session
+	var calls []func()
+	for _, key := range []string{own.Key(), foreign.Key(), free} {
+		for _, opts := range opts {
+			calls = append(calls, func() {
+				c.silent(second(a.tryCtx(c.CtxFor(c.Unit()), key, opts...)), "TryLock of "+c.Short(key))
+			}, func() {
+				few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: time.Millisecond, Jitter: locker.NoJitter})
+				c.silent(second(a.lock(c.CtxFor(c.Unit()), key, append(slices.Clone(opts), few)...)), "Lock of "+c.Short(key))
+			})
+		}
+	}
+	c.Together(len(calls), func(i int) { calls[i]() })
+	goOn()
+	_, _ = own.unlock(), foreign.unlock() // sessions may be lost
+	c.free(b, c.recovery(), own.Key(), foreign.Key(), free)
+}
+
+// silent makes sure that err says nothing but that nobody answered.
+func (c *trial) silent(err error, what string) {
+	what += ", while nothing answers,"
+	c.Is(err, locker.ErrUnavailable, "%s", what)
+	c.IsNot(err, locker.ErrHeld, "%s", what)
 }
 
 // boundedCalls are all calls that take a ctx, each with one that ends after patience.

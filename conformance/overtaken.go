@@ -42,45 +42,75 @@ func overtaken(c *trial) {
 	}
 }
 
-// arrivesLate: an attempt is given up while it is under way, and its connection breaks. The release
-// goes over the next one, and is quicker. What arrives then has been taken back.
+// arrivesLate: attempts are given up while they are under way, and their connection breaks. The releases
+// go over the next one, and are quicker. What arrives then has been taken back, whatever became of the key meanwhile.
 func arrivesLate(c *trial) {
-	b := c.near()
+	b, other := c.near(), c.nearRaw()
 	a, line := c.distant()
 	c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
 	d := a.tap.Inner
 	a.mustTry(c.Key("first"), c.hold()...).mustUnlock()
-	const way = 250 * time.Millisecond
-	for i := range 3 {
-		r := driver.Request{Key: c.Key(fmt.Sprint(i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+	const way, late = 250 * time.Millisecond, 4 * 250 * time.Millisecond
+	meanwhile := []func(key string){
+		func(string) {},
+		func(key string) { b.mustTry(key, c.hold()...).mustUnlock() },
+		func(key string) { // from hand to hand, in one process
+			h := b.mustTry(key, c.hold()...)
+			for range 2 {
+				p := b.goLock(key, append(c.hold(), c.Polling())...)
+				c.Settle()
+				h.mustUnlock()
+				h = p.granted(c.HandOver(), "the release")
+			}
+			h.mustUnlock()
+		},
+		func(key string) {
+			g := other.take(key, c.ttl())
+			if c.leaf.kind == Lease {
+				c.OK(g.extend(2*far), "Extend")
+			}
+			g.again().mustRelease()
+		},
+	}
+	if c.Caps.Has.Has(driver.Breaking) {
+		meanwhile = append(meanwhile, func(key string) {
+			c.OK(other.breaking(key, other.take(key, c.ttl()).token), "Break of the holder's token")
+		})
+	}
+	for round := range 2 {
+		requests := make([]driver.Request, len(meanwhile))
 		line.Latency(way)
-		ctx, cancel := context.WithTimeout(c.Ctx, way/5)
 		sent := time.Now()
-		_, err := d.Acquire(ctx, r)
-		cancel()
-		c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an Acquire whose ctx ends while it is under way gives an error", "%v", err)
-		const late = 4 * way
+		c.Together(len(meanwhile), func(i int) {
+			requests[i] = driver.Request{Key: c.Key(fmt.Sprint(round, " ", i)), Owner: c.Owner(), TTL: c.ttl(), Hold: newRecorder()}
+			_, err := d.Acquire(c.CtxFor(way/5), requests[i])
+			c.Must(err != nil && !errors.Is(err, driver.ErrHeld), "an Acquire whose ctx ends while it is under way gives an error", "%v", err)
+		})
 		line.Sever(late)
 		line.Latency(0)
-		c.Hist.Add("   the driver's Acquire of %s, given up; its connection breaks, and it is on its way for %s", c.Short(r.Key), late)
-		holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
-		for err = d.Release(c.CtxFor(way), holder); errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2; {
-			c.Sleep(c.Granularity()) // the core repeats it
-			err = d.Release(c.CtxFor(way), holder)
-		}
-		c.Hist.Add("   the driver's Release of it, over another connection → %v", err)
-		if time.Since(sent) >= late*3/4 {
-			c.Note("the release was not quicker than the attempt")
-			if errors.Is(err, driver.ErrUnavailable) { // a machine that stands still
-				err = d.Release(c.CtxFor(c.Limit()), holder)
+		c.Hist.Add("   (the connection of the driver's Acquires of %d keys breaks, and they are on their way for %s)", len(meanwhile), late)
+		c.Together(len(meanwhile), func(i int) {
+			r := requests[i]
+			holder := driver.Holder{Key: r.Key, Owner: r.Owner, Session: r.TTL == 0}
+			err := d.Release(c.CtxFor(way), holder)
+			for errors.Is(err, driver.ErrUnavailable) && time.Since(sent) < late/2 {
+				c.Sleep(c.Granularity()) // the core repeats it
+				err = d.Release(c.CtxFor(way), holder)
 			}
-		}
-		c.OK(ignoreLost(err), "the Release of what was given up")
-		if i > 0 { // whoever has the key meanwhile leaves it as it was
-			b.mustTry(r.Key, c.hold()...).mustUnlock()
-		}
+			c.Hist.Add("   the driver's Release of %s, which was given up, over another connection → %v", c.Short(r.Key), err)
+			if time.Since(sent) >= late*3/4 {
+				c.Note("the release was not quicker than the attempt")
+				if errors.Is(err, driver.ErrUnavailable) { // a machine that stands still
+					err = d.Release(c.CtxFor(c.Limit()), holder)
+				}
+			}
+			c.OK(ignoreLost(err), "the Release of what was given up")
+			meanwhile[i](r.Key)
+		})
 		c.Sleep(time.Until(sent.Add(late + way)))
-		b.mustTry(r.Key, c.hold()...).mustUnlock() // the attempt has arrived
+		for _, r := range requests {
+			b.mustTry(r.Key, c.hold()...).mustUnlock() // the attempt has arrived
+		}
 	}
 }
 

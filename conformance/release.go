@@ -40,11 +40,24 @@ func releaseFrees(c *trial) {
 		h = b.mustTry(key, c.hold()...) // and the same one
 		h.mustUnlock()
 	}
+	// Also for those who were refused a moment ago.
+	x, y, z := c.raw(), c.raw(), c.raw()
+	for _, by := range []*raw{x, y, z} {
+		g := by.take(key, c.ttl())
+		for _, r := range []*raw{x, y, z} {
+			r.refused(key, c.Owner(), c.ttl())
+		}
+		g.mustRelease()
+		for _, r := range []*raw{z, y, x} {
+			next, err := r.acquire(key, c.Owner(), c.ttl())
+			c.OK(err, "the driver's Acquire of what was released, for a client that was refused before,")
+			next.mustRelease()
+		}
+	}
 	if c.leaf.kind == Session {
 		return
 	}
 	// However little is left of a lease.
-	x, y := c.raw(), c.raw()
 	for i, ttl := range []time.Duration{c.lifetime(), c.Unit(), c.Unit() / 2, c.Unit() / 4} {
 		for _, share := range []time.Duration{0, 60} {
 			g := x.take(c.Key(fmt.Sprint(i, share)), ttl)

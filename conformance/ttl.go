@@ -17,6 +17,7 @@ var ttlCases = []Case{
 		{Name: "shortened", fn: shortened},
 		{Name: "shortened-again", fn: shortenedAgain},
 		{Name: "together", fn: endTogether},
+		{Name: "beside", Kinds: []Kind{Lease}, fn: endsBeside},
 		passed(passedExpires)[0],
 		passedPart("passed-shorter", passedShorter),
 	}, Clause: "the key is free again at ttl, without anyone calling anything, and a waiter gets it promptly, however many other keys expire"},
@@ -118,6 +119,28 @@ func (c *trial) lateness() harness.Claim {
 		return c.Claim("TTL-005")
 	}
 	return c.Claim("TTL-001")
+}
+
+// endsBeside: a lease ends when its own time is up, whatever its client does with other keys.
+func endsBeside(c *trial) {
+	x, y := c.raw(), c.raw()
+	ttl := c.lifetime()
+	key := func(name string) string { return c.Key(name) }
+	extended, repeated := x.take(key("extended"), ttl), x.take(key("repeated"), ttl)
+	released, session := x.take(key("released"), far), x.take(key("session"), 0) // which is renewed meanwhile
+	held := y.take(key("held"), far)
+	g := x.take(key("k"), ttl)
+	c.OK(extended.extend(far), "Extend of another lease of the same client")
+	repeated.req.TTL = far
+	repeated = repeated.again()
+	released.mustRelease()
+	later := x.take(key("later"), far)
+	x.refused(held.req.Key, c.Owner(), far)
+	y.endsAt(g.req.Key, g.before.Add(ttl), g.after.Add(ttl), "beside a lease that is extended, and others,").mustRelease()
+	for _, other := range []*grip{extended, repeated, session, held, later} {
+		other.untouched(y)
+		other.mustRelease()
+	}
 }
 
 func deadlineIsEarly(c *trial) {

@@ -255,7 +255,9 @@ DECLARE
 	r record;
 	v_until timestamptz;
 BEGIN
-	SELECT l.owner, l.until, l.late INTO r FROM @locks@ l WHERE l.key = p_key AND l.token = p_token FOR UPDATE;
+	-- What somebody else wrote over a hold has its token still, and no owner, who has 24 bytes.
+	SELECT l.owner, l.until, l.late INTO r FROM @locks@ l
+		WHERE l.key = p_key AND l.token = p_token AND octet_length(l.owner) = 24 FOR UPDATE;
 	IF NOT FOUND OR r.until <= clock_timestamp() THEN
 		RETURN NULL;
 	END IF;

@@ -10,10 +10,10 @@
 local owner, refusal = holder()
 if refusal then
   return refusal
-elseif owner == '' or ARGV[2] ~= '' and owner ~= ARGV[2] then
+elseif not owner or #owner > 62 or not string.match(owner, '^%l+:%x+%-%d+;?$') then
+  return 0 -- free, or no hold; its counter may have the token still
+elseif ARGV[2] ~= '' and owner ~= ARGV[2] then
   return 0
-elseif not owner or #owner > 62 then
-  return held_by_other(owner)
 end
 local token, why = counter_read()
 if not token then
