@@ -134,7 +134,7 @@ func connectionsEnd(c *trial) {
 func givenUpEnd(c *trial) {
 	b, line := c.inject().Client(c.T)
 	c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
-	x := &raw{c.driverOf(c.NextName(), b), c, b}
+	x := c.rawOf(c.NextName(), b)
 	c.can(line.Latency != nil, "Latency")
 	c.OK(x.take(c.Key("first"), c.ttl()).release(), "the driver's Release")
 	const way = 4 * time.Millisecond

@@ -16,11 +16,13 @@ type raw struct {
 	driver.Backend // behind a tap
 	c              *trial
 	inner          driver.Backend
+	self           driver.Owner // of its instance are all who take a key here, as are those of one Locker
 }
 
-func (c *trial) raw() *raw {
-	name, b := c.Open()
-	return &raw{c.driverOf(name, b), c, b}
+func (c *trial) raw() *raw { return c.rawOf(c.Open()) }
+
+func (c *trial) rawOf(name string, b driver.Backend) *raw {
+	return &raw{c.driverOf(name, b), c, b, c.Owner()}
 }
 
 // grip is one hold as its driver's caller knows it.
@@ -51,7 +53,9 @@ func (r *raw) ask(req driver.Request) (*grip, error) {
 }
 
 // take acquires a key that is free, for an owner of its own.
-func (r *raw) take(key string, ttl time.Duration) *grip { return r.takeAs(key, r.c.Owner(), ttl) }
+func (r *raw) take(key string, ttl time.Duration) *grip {
+	return r.takeAs(key, r.c.sibling(r.self), ttl)
+}
 
 func (r *raw) takeAs(key string, o driver.Owner, ttl time.Duration) *grip {
 	g, err := r.acquire(key, o, ttl)

@@ -109,7 +109,7 @@ func silentStore(c *trial) {
 // distantRaw is distant without a core.
 func (c *trial) distantRaw() (*raw, Line) {
 	b, line := c.inject().Client(c.T)
-	r := &raw{c.driverOf(c.NextName(), b), c, b}
+	r := c.rawOf(c.NextName(), b)
 	c.OnClose(func(context.Context) { line.Heal() }) // before the client is closed
 	return r, line
 }
@@ -122,5 +122,5 @@ func (c *trial) nearRaw() *raw {
 	}
 	b := in.Open(c.T)
 	c.injected.Do(func() { c.Caps = b.Capabilities() })
-	return &raw{c.driverOf(c.NextName(), b), c, b}
+	return c.rawOf(c.NextName(), b)
 }

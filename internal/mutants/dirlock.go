@@ -3,6 +3,138 @@ package main
 // dirlock is the broken copies of conformance/examples/dirlock: what an author of a store of
 // rows or files may get wrong.
 var dirlock = []change{
+	{"FLT-007", "the renewal of many sessions in one UPDATE looks only whether any row was affected, and takes all for renewed then", "session.go",
+		`		return nil
+	})
+	return outcomes, err`,
+		`		affected := 0
+		for _, o := range outcomes {
+			if o == keeper.Renewed {
+				affected++
+			}
+		}
+		if MUTATED && affected > 0 {
+			for i := range outcomes {
+				outcomes[i] = keeper.Renewed
+			}
+		}
+		return nil
+	})
+	return outcomes, err`},
+	{"TTL-001", "an Extend also prolongs the client's other leases that would end sooner, as if they were keys of one lease", "step.go",
+		`// prolong makes what stands under key end at until.
+func (s *step) prolong(key string, until time.Time) error {
+	err := os.Chtimes(filepath.Join(s.dir, fileName(key)), time.Time{}, until)`,
+		`// attached makes the other leases of the client that has key last until until.
+func (s *step) attached(key string, until time.Time) error {
+	mine, err := s.read(key)
+	if err != nil || mine.foreign || mine.Session {
+		return err
+	}
+	client, _, _ := strings.Cut(mine.Owner, "-")
+	files, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), suffix) {
+			continue
+		}
+		other, err := s.readFile(f.Name())
+		if err != nil {
+			return err
+		}
+		if other.foreign || other.Session || !other.taken(s.now) || !other.Until.Before(until) || !strings.HasPrefix(other.Owner, client+"-") {
+			continue
+		}
+		if err := os.Chtimes(filepath.Join(s.dir, f.Name()), time.Time{}, until); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prolong makes what stands under key end at until.
+func (s *step) prolong(key string, until time.Time) error {
+	err := os.Chtimes(filepath.Join(s.dir, fileName(key)), time.Time{}, until)
+	if MUTATED && err == nil {
+		err = s.attached(key, until)
+	}`},
+	{"REL-001", "that another client holds a key is remembered for 250 ms, and its release does not end that", "backend.go",
+		`// Acquire makes one attempt.
+func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	life := r.TTL
+	if r.Session() {
+		life = b.config.Validity
+	}
+	before := time.Now()
+	var token uint64
+	var until time.Time
+	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(r.Key)
+		if err != nil {
+			return err
+		}
+		owner := r.Owner.String()
+		until = s.now.Add(life)
+		switch {
+		case e.taken(s.now) && e.Owner == owner:
+			token = e.Token // the core repeats itself: it has not heard our answer
+			return s.prolong(r.Key, until)
+		case e.taken(s.now):
+			return driver.Held(e.Until.Sub(s.now))
+		}`,
+		`// refusal is the last answer that a client got about a key that another client holds.
+type refusal struct {
+	key          string
+	asked, until time.Time
+}
+
+var refusals sync.Map // the last refusal of each *backend
+
+// Acquire makes one attempt.
+func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+	life := r.TTL
+	if r.Session() {
+		life = b.config.Validity
+	}
+	before := time.Now()
+	var token uint64
+	var until time.Time
+	err := b.step(ctx, func(s *step) error {
+		e, err := s.read(r.Key)
+		if err != nil {
+			return err
+		}
+		owner := r.Owner.String()
+		until = s.now.Add(life)
+		switch {
+		case e.taken(s.now) && e.Owner == owner:
+			token = e.Token // the core repeats itself: it has not heard our answer
+			return s.prolong(r.Key, until)
+		case e.taken(s.now):
+			if MUTATED && len(e.Owner) > 32 && e.Owner[:32] != owner[:32] { // what is our own we know
+				refusals.Store(b, refusal{r.Key, s.now, e.Until})
+			}
+			return driver.Held(e.Until.Sub(s.now))
+		}
+		if MUTATED {
+			known, _ := refusals.Load(b)
+			last, ok := known.(refusal)
+			if ok && last.key == r.Key && s.now.Sub(last.asked) < 250*time.Millisecond && s.now.Before(last.until) {
+				return driver.Held(last.until.Sub(s.now))
+			}
+		}`},
+	{"FLT-007", "the renewal of a session succeeds although its key was deleted, because the lease behind it still lives", "session.go",
+		`		if err := e.heldBy(h, s.now); err != nil {
+			return err
+		}`,
+		`		if err := e.heldBy(h, s.now); err != nil {
+			if MUTATED && e.Owner == "" && !e.foreign {
+				return nil
+			}
+			return err
+		}`},
 	{"MX-001", "an attempt looks in one step and takes in another", "backend.go",
 		`	err := b.step(ctx, func(s *step) error {
 		e, err := s.read(r.Key)

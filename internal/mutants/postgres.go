@@ -69,4 +69,7 @@ var postgres = []change{
 	{"ERR-002", "who waits on a server that takes no writes is told of that, and not that the key is held", "lease.go",
 		`	if waiter != nil && answeredNo(err) {`,
 		`	if waiter != nil && answeredNo(err) && !MUTATED {`},
+	{"ADM-005", "Break goes by the token alone, which what somebody else wrote over a hold leaves there", "schema.sql",
+		`l.token = p_token AND octet_length(l.owner) = 24 FOR UPDATE`,
+		`l.token = p_token AND (octet_length(l.owner) = 24 OR MUTATED) FOR UPDATE`},
 }

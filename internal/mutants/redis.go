@@ -3,6 +3,29 @@ package main
 // redisBackend is the broken copies of backends/redis: what an author of a store with scripts or
 // stored procedures may get wrong. In a script MUTATED is true as well when the mutant is chosen.
 var redisBackend = []change{
+	{"ADM-006", "the note that a hold was broken has its life in seconds, as milliseconds", "lua/break.lua",
+		`math.min(math.max(remaining, 0), 86400000) + 60000)`,
+		`(math.min(math.max(remaining, 0), 86400000) + 60000) / (MUTATED and 1000 or 1))`},
+	{"ERR-002", "an attempt that meets a session of its own process is answered from memory where the server does not answer", "session.go",
+		`		switch stands, err := held.check(ctx); {
+`,
+		`		switch stands, err := held.check(ctx); {
+		case err != nil && held.owner != s.owner && MUTATED:
+			return driver.Grant{}, held.heldFor()
+`},
+	{"ADM-005", "a Break of a hold of this very process leaves it to the holder's loss to wake the waiters, which it does for leases only", "admin.go",
+		`	b.watched.wake(lock) // our own commands are not announced to us
+`,
+		`	if owner == "" || !MUTATED {
+		b.watched.wake(lock) // our own commands are not announced to us
+	}
+`},
+	{"CTX-004", "a hand-off writes the counter without the mark that an attempt was taken back", "lua/handoff.lua",
+		`  first, second = token + 1, why`,
+		`  first, second = token + 1, MUTATED and '' or why`},
+	{"ADM-005", "Break goes by the token alone, which what somebody else put in the place of a hold leaves there", "lua/break.lua",
+		`elseif not owner or #owner > 62 or not string.match(owner, '^%l+:%x+%-%d+;?$') then`,
+		`elseif not owner or #owner > 62 or owner == '' or not MUTATED and not string.match(owner, '^%l+:%x+%-%d+;?$') then`},
 	{"FLT-001", "a repeated attempt leaves the old expiry", "lua/acquire.lua",
 		`  redis.call('PEXPIRE', KEYS[1], ARGV[2])
   local token = counter_read()`,
