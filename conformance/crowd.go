@@ -145,6 +145,7 @@ func keepsNothing(c *trial) {
 		u.use()
 	}
 	c.quiet()
+	stays := c.lasting()
 	for _, u := range uses {
 		goroutines := harness.CountLabelled(c.T.Name())
 		before := heap()
@@ -164,6 +165,23 @@ func keepsNothing(c *trial) {
 	}
 	c.OK(held.Unlock(c.Ctx), "Unlock")
 	c.OK(second.Unlock(c.Ctx), "Unlock")
+	for deadline := time.Now().Add(c.Limit()); c.lasting() >= stays+n; c.Sleep(c.Granularity()) {
+		c.Must(time.Now().Before(deadline), fmt.Sprintf("in the store nothing lasts of %d keys that were seen once", 2*n), "%d entries more than before", c.lasting()-stays)
+	}
+}
+
+// lasting is how many entries the store has that do not go by themselves, and are of a key of this trial, or of
+// none that can be seen.
+func (c *trial) lasting() (n int) {
+	if c.target.Keys == nil {
+		return 0
+	}
+	for _, k := range c.target.Keys(c.T) {
+		if !k.Expires && (strings.Contains(k.Name, c.Unique) || !strings.Contains(k.Name, "conformance/")) {
+			n++
+		}
+	}
+	return n
 }
 
 // quiet lets what is over come to its end.

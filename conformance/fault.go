@@ -142,6 +142,7 @@ var faultCases = []Case{
 	{ID: "FLT-003", Kinds: both, Clause: "partition (black hole): the holder's Done closes before anyone else can hold", Parts: []Part{
 		{Name: "line", Needs: []Need{needsLine}, fn: partition},
 		{Name: "afar", Kinds: []Kind{Session}, Needs: []Need{needsLine}, fn: func(c *trial) { grantedAfar(c, 0) }},
+		{Name: "reconnected", Kinds: []Kind{Session}, Needs: []Need{needsLine}, fn: reconnectedBefore},
 		{Name: "stall", Kinds: []Kind{Session}, Needs: []Need{needsPause}, fn: stallsLong},
 	}},
 	{ID: "FLT-004", Kinds: both, Clause: "server killed and restarted, empty: holders learn, waiters proceed", Needs: []Need{needsKill}, Parts: []Part{

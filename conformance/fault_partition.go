@@ -155,3 +155,31 @@ func grantedAfar(c *trial, ttl time.Duration) {
 	})
 	c.tell(f)
 }
+
+// reconnectedBefore: the connection of a session's client breaks, at some moment between two renewals, and a little later
+// nothing gets through any more. Whatever was asked over the next connection, the session lasts as long as its last renewal gave it.
+func reconnectedBefore(c *trial) {
+	b, life := c.near(), c.Caps.SessionValidity
+	if life == 0 {
+		c.Skip("the backend's sessions have no end of their own")
+	}
+	f, sleeps := c.figures(), c.pulse()
+	const many = 8
+	c.Together(many, func(i int) {
+		a, line := c.distant()
+		c.can(line.BlackHole != nil && line.Cut != nil, "BlackHole and Cut")
+		h := a.mustTry(c.Key(fmt.Sprint(i)))
+		c.Sleep(life + life/3*time.Duration(i)/many) // it has been renewed
+		line.Cut()
+		c.Hist.Add("%s  (its connections are cut)", a.name)
+		c.Sleep(life / 12)
+		end := c.Moment(h.Done())
+		line.BlackHole(true, true)
+		c.Hist.Add("%s  (a black hole swallows all)", a.name)
+		got := b.goLock(h.Key(), locker.WithTTL(far), c.Polling()).granted(2*life+c.recovery(), "the partition")
+		f.add(believed, c.believed(h, a.name, end, got, sleeps))
+		got.mustLive(b)
+		got.mustUnlock()
+	})
+	c.tell(f)
+}

@@ -3,6 +3,17 @@ package main
 // dirlock is the broken copies of conformance/examples/dirlock: what an author of a store of
 // rows or files may get wrong.
 var dirlock = []change{
+	{"CLO-005", "a key that is released, or swept, leaves an empty entry in the store for ever", "step.go",
+		`func (s *step) remove(name string) error {
+`,
+		`func (s *step) remove(name string) error {
+	if MUTATED && strings.HasSuffix(name, suffix) {
+		if err := os.Truncate(filepath.Join(s.dir, name), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return unavailable(err)
+		}
+		return nil
+	}
+`},
 	{"FLT-007", "the renewal of many sessions in one UPDATE looks only whether any row was affected, and takes all for renewed then", "session.go",
 		`		return nil
 	})
