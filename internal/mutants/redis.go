@@ -3,9 +3,6 @@ package main
 // redisBackend is the broken copies of backends/redis: what an author of a store with scripts or
 // stored procedures may get wrong. In a script MUTATED is true as well when the mutant is chosen.
 var redisBackend = []change{
-	{"FLT-003", "a look that finds a session standing counts as a renewal, though it prolongs nothing", "session.go",
-		`			goesOn := recent || s.confirm(sent)`,
-		`			goesOn := recent && !MUTATED || s.confirm(sent)`},
 	{"ADM-006", "the note that a hold was broken has its life in seconds, as milliseconds", "lua/break.lua",
 		`math.min(math.max(remaining, 0), 86400000) + 60000)`,
 		`(math.min(math.max(remaining, 0), 86400000) + 60000) / (MUTATED and 1000 or 1))`},
