@@ -24,8 +24,8 @@ var redisBackend = []change{
 		`  first, second = token + 1, why`,
 		`  first, second = token + 1, MUTATED and '' or why`},
 	{"ADM-005", "Break goes by the token alone, which what somebody else put in the place of a hold leaves there", "lua/break.lua",
-		`elseif not owner or #owner > 62 or not string.match(owner, '^%l+:%x+%-%d+;?$') then`,
-		`elseif not owner or #owner > 62 or owner == '' or not MUTATED and not string.match(owner, '^%l+:%x+%-%d+;?$') then`},
+		`elseif not string.match(owner, '^%l+:%x+%-%d+;?$') then`,
+		`elseif not MUTATED and not string.match(owner, '^%l+:%x+%-%d+;?$') then`},
 	{"FLT-001", "a repeated attempt leaves the old expiry", "lua/acquire.lua",
 		`  redis.call('PEXPIRE', KEYS[1], ARGV[2])
   local token = counter_read()`,
@@ -672,11 +672,11 @@ end`},
 		`	if MUTATED { clear(o.Instance[8:]) }
 	return append(o.AppendText(append(b, kind...)), ';')`},
 	{"ADM-005", "a hold that was handed off cannot be broken by its own process", "admin.go",
-		`		[]string{strconv.FormatUint(last, 10), owner}), 0, 1)`,
-		`		[]string{strconv.FormatUint(func() uint64 {
-			if MUTATED { return token }
-			return last
-		}(), 10), owner}), 0, 1)`},
+		`	if last == 0 {`,
+		`	if MUTATED && last != 0 {
+		last = token
+	}
+	if last == 0 {`},
 	{"WAIT-007", "a process gives way after so many hand-offs and not after a time", "handoff.go",
 		`	return h.turn, now.Sub(h.since) >= turnTime`,
 		`	return h.turn, now.Sub(h.since) >= turnTime && !MUTATED`},

@@ -98,11 +98,10 @@ func TestRedisListAmongForeignKeys(t *testing.T) {
 	if info, held, err := l.Inspect(t.Context(), "empty"); held || err == nil || !strings.Contains(err.Error(), "holds a string that is empty") {
 		t.Errorf("Inspect of an empty string: %+v, %t, %v; want an error, as it is not free", info, held, err)
 	}
-	if err := l.Break(t.Context(), "by hand", 1); !errors.Is(err, locker.ErrLost) {
-		t.Error(err)
-	}
-	if err := l.Break(t.Context(), "list", 1); !errors.Is(err, locker.ErrUnavailable) || !strings.Contains(err.Error(), "holds a list") {
-		t.Error(err)
+	for key, what := range map[string]string{"by hand": "string", "large": "string", "list": "list"} {
+		if err := l.Break(t.Context(), key, 1); !errors.Is(err, locker.ErrLost) || errors.Is(err, locker.ErrUnavailable) || !strings.Contains(err.Error(), "holds a "+what) {
+			t.Errorf("Break of %q: %v; want that it is lost, and that a %s stands there", key, err, what)
+		}
 	}
 	reply := srv.Do(t, "GET", p+"{:by hand}")
 	if got, _ := reply.ToString(); got != "maintenance" {

@@ -6,12 +6,16 @@
 -- ARGV[1]  the token: the last one that was handed out
 -- ARGV[2]  the owner, where it is known, or ''
 --
--- Reply: 1 freed, 0 not that hold.
+-- Reply: 1 freed, 0 not that hold, or the error that no lock stands there.
 local owner, refusal = holder()
 if refusal then
   return refusal
-elseif not owner or #owner > 62 or not string.match(owner, '^%l+:%x+%-%d+;?$') then
-  return 0 -- free, or no hold; its counter may have the token still
+elseif owner == '' then
+  return 0
+elseif not owner or #owner > 62 then
+  return held_by_other(owner)
+elseif not string.match(owner, '^%l+:%x+%-%d+;?$') then -- its counter may have the token still
+  return redis.error_reply('LOCKSTEP FOREIGN string')
 elseif ARGV[2] ~= '' and owner ~= ARGV[2] then
   return 0
 end
