@@ -11,7 +11,7 @@ import (
 )
 
 var extendCases = []Case{
-	{ID: "EXT-001", fn: extendSets, Parts: passed(passedExtend), Clause: "expiry becomes now + d: never adds, may shorten"},
+	{ID: "EXT-001", fn: extendSets, Parts: append(passed(passedExtend), Part{Name: "soon", fn: extendsSoon}), Clause: "expiry becomes now + d: never adds, may shorten"},
 	{ID: "EXT-002", fn: extendLost, Parts: []Part{{Name: "refused", fn: refusedExtend}, {Name: "race", fn: extendRace}, {Name: "too-late", fn: extendedTooLate}, {Name: "stall", Needs: []Need{needsPause}, fn: extendedInStall}, {Name: "overwritten", Needs: []Need{needsOverwrite}, fn: extendsForeign}}, Clause: "after loss: ErrLost, even when the key is free; it never resurrects"},
 	{ID: "EXT-003", fn: extendUnknown, Parts: passed(passedInDoubt), Clause: "outcome unknown (network): the earlier of the two deadlines holds, and the error says unavailable"},
 	{ID: "EXT-004", fn: extendSession, Clause: "Extend of a session is an error"},
@@ -274,4 +274,21 @@ func extendsForeign(c *trial) {
 		c.inject().Delete(c.T, g.req.Key)
 		y.takeSoon(g.req.Key, far).mustRelease()
 	}
+}
+
+// extendsSoon: an Extend counts from itself, however short a time ago the last one was, and of whatever length.
+func extendsSoon(c *trial) {
+	x, y := c.raw(), c.raw()
+	ttl := c.lifetime()
+	c.Together(4, func(i int) {
+		g := x.take(c.Key(fmt.Sprint(i)), ttl)
+		before, after := g.before, g.after
+		for range 1 + i%2 {
+			c.Sleep(ttl / time.Duration(12-2*i)) // of the ttl: 8 to 17 %
+			before = time.Now()
+			c.OK(g.extend(ttl), "Extend, a short time after the grant or the last Extend,")
+			after = time.Now()
+		}
+		y.endsAt(g.req.Key, before.Add(ttl), after.Add(ttl), "after an Extend that soon").mustRelease()
+	})
 }

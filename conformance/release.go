@@ -23,8 +23,14 @@ var releaseCases = []Case{
 	}, Clause: "after expiry: ErrLost, and the next holder's lock is untouched"},
 	{ID: "REL-003", Kinds: both, fn: releaseTwice, Clause: "a second Unlock: ErrReleased, no I/O; of many concurrent ones exactly one is nil"},
 	{ID: "REL-004", Kinds: both, fn: releaseDetached, Clause: "Unlock with a cancelled ctx still releases (detached, bounded)"},
-	{ID: "REL-005", Kinds: both, fn: releaseUnknown, Clause: "if the reply is lost, Unlock may be called again"},
-	{ID: "REL-006", fn: longestOrphan, Clause: "a release that was not confirmed goes on for as long as the store may hold the key, the longest ttl of all requests that may have arrived"},
+	{ID: "REL-005", Kinds: both, fn: releaseUnknown, Parts: []Part{
+		{Name: "line", Needs: []Need{needsLine}, fn: releaseOnLine},
+		{Name: "hung", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, c.ttl()) }},
+	}, Clause: "if the reply is lost, Unlock may be called again"},
+	{ID: "REL-006", fn: longestOrphan, Parts: []Part{
+		{Name: "hung", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, far) }},
+		{Name: "hung-session", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, 0) }},
+	}, Clause: "a release that was not confirmed goes on for as long as the store may hold the key, the longest ttl of all requests that may have arrived"},
 }
 
 func releaseFrees(c *trial) {
@@ -121,6 +127,17 @@ func releaseLate(c *trial) {
 	c.Is(d.Release(ctx, x), driver.ErrLost, "the driver's Release by the former holder")
 	got.mustLive(a)
 	got.mustUnlock()
+
+	// What a late release has left to do would come now.
+	next := b.mustTry(x.Key, c.hold()...)
+	c.Sleep(c.Unit())
+	next.mustLive(a)
+	next.mustUnlock()
+	c.Is(d.Release(ctx, x), driver.ErrLost, "the driver's Release by the former holder, with the key free,")
+	next = b.mustTry(x.Key, c.hold()...)
+	c.Sleep(c.Unit())
+	next.mustLive(a)
+	next.mustUnlock()
 
 	y := acquire(x.Key, c.ttl()) // another hold of the same client
 	c.Is(d.Release(ctx, x), driver.ErrLost, "the driver's Release by the former holder, of the same client,")
@@ -285,4 +302,47 @@ func releaseUnknown(c *trial) {
 		next.mustLive(a)
 		next.mustUnlock()
 	}
+}
+
+// releaseOnLine: the store frees the key, and its answer is lost. That is no loss of the hold: Unlock does not know, and
+// the next one is told.
+func releaseOnLine(c *trial) {
+	b := c.near()
+	a, line := c.distant()
+	c.can(line.LoseReplies != nil, "LoseReplies")
+	for i := range 3 {
+		h := a.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		c.Settle()
+		line.LoseReplies(1)
+		c.Hist.Add("%s  (the reply to its next request is lost)", a.name)
+		err := h.unlock()
+		line.Heal() // if something else was asked meanwhile
+		c.IsNot(err, locker.ErrLost, "Unlock of what nobody has taken, when its reply is lost,")
+		for end := time.Now().Add(c.Limit()); errors.Is(err, locker.ErrUnavailable) && time.Now().Before(end); c.Sleep(c.Granularity()) {
+			err = h.unlock()
+		}
+		c.Must(err == nil || errors.Is(err, locker.ErrReleased), "a later Unlock, after one whose reply was lost, gives nil, or ErrReleased where the core has repeated it by itself", "%v", err)
+		b.goLock(h.Key(), append(c.hold(), c.Polling())...).granted(c.recovery(), "the Unlock").mustUnlock()
+	}
+}
+
+// releaseHung: a Release that nothing answered is repeated, and frees the key then.
+func releaseHung(c *trial, ttl time.Duration) {
+	x, y := c.nearRaw(), c.nearRaw()
+	if ttl == 0 && c.Caps.SessionValidity > 0 && c.Caps.SessionValidity < 3*c.Unit() {
+		c.Skip("the backend's sessions are too short")
+	}
+	g := x.take(c.Key("k"), ttl)
+	goOn := c.stalls()
+	err := x.Release(c.CtxFor(c.Unit()/2), g.holder())
+	goOn()
+	c.Must(err != nil && !errors.Is(err, driver.ErrLost), "the driver's Release that nothing answers is an error that the core repeats", "%v", err)
+	began := time.Now()
+	for errors.Is(err, driver.ErrUnavailable) && time.Since(began) < c.Limit() {
+		err = x.Release(c.CtxFor(c.Limit()), g.holder())
+	}
+	c.OK(ignoreLost(err), "the driver's Release, again")
+	next, err := y.acquire(g.req.Key, c.Owner(), ttl)
+	c.OK(err, "the driver's Acquire, by another client, of what was released when the store answered again,")
+	next.mustRelease()
 }

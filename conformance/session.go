@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lockstep-go/lockstep/locker"
 	"github.com/lockstep-go/lockstep/locker/driver"
 )
 
@@ -16,6 +17,7 @@ var sessionCases = []Case{
 		{Name: "one-lost", Needs: []Need{needsDelete}, fn: sessionsApart},
 		{Name: "churn", fn: sessionsComeAndGo},
 		{Name: "in-time", fn: renewedInTime},
+		{Name: "asked-for", fn: renewedThoughAskedFor},
 		{Name: "clock", fn: sessionClock},
 		{Name: "stall", Needs: []Need{needsPause}, fn: func(c *trial) { interrupted(c, c.stalls) }},
 		{Name: "late", Needs: []Need{needsLine}, fn: grantedLate},
@@ -348,4 +350,24 @@ func notResurrectedUnheard(c *trial) {
 		next.lasts(y, "the session after one that was deleted")
 		next.mustRelease()
 	}
+}
+
+// renewedThoughAskedFor: whoever asks for the key of a session meanwhile, and as whatever, it is renewed.
+func renewedThoughAskedFor(c *trial) {
+	a, b := c.client(), c.client()
+	key := c.Key("k")
+	h := a.mustTry(key)
+	for end := time.Now().Add(2 * c.outlast()); time.Now().Before(end); c.Sleep(c.outlast() / 30) {
+		for _, cl := range []*client{a, b} {
+			for _, opts := range [][]locker.Option{nil, {locker.WithTTL(far)}} {
+				got, err := cl.try(key, opts...)
+				if err == nil {
+					_ = got.unlock()
+				}
+				c.Must(err != nil, "a session for which others ask again and again lasts until it is released", "%s was granted its key", cl.name)
+			}
+		}
+	}
+	h.mustLive(b)
+	h.mustUnlock()
 }

@@ -42,6 +42,7 @@ var waitCases = []Case{
 		{Name: "mixed", fn: mixedTurns},
 		{Name: "unlike", fn: unlikeTurns},
 		passedPart("slow", slowTurns),
+		{Name: "crowds", fn: crowdsInTurn},
 		{Name: "gone", Needs: []Need{needsCrash}, fn: nextIsGone},
 	}},
 }
@@ -467,6 +468,60 @@ func turnsEnd(c *trial) {
 	clients := []*client{c.client(), c.client()}
 	for round := range c.Rounds(6, 2) {
 		c.turns(clients[round%2], clients[1-round%2], c.Key(fmt.Sprint(round)), c.hold(), nil)
+	}
+}
+
+// crowdsInTurn: in each of three processes somebody always waits, and each of them has its turns: no two keep the third one out.
+func crowdsInTurn(c *trial) {
+	const workers, most, want = 6, 10_000, 4
+	clients := []*client{c.client(), c.client(), c.client()}
+	h := clients[0].mustTry(c.Key("k"), c.hold()...)
+	waiting := c.Polling()
+	if c.Caps.Has.Has(driver.PromptLoss) {
+		waiting = harness.Patient() // who polls may come in between by luck
+	}
+	ctx, cancel := context.WithCancel(c.Ctx)
+	defer cancel()
+	var mu sync.Mutex
+	last := -1
+	turns, without := make([]int, len(clients)), make([]int, len(clients)) // without: holds of others since its own
+	granted := func(i int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if last != i {
+			last = i
+			turns[i]++
+		}
+		for other := range without {
+			without[other]++
+		}
+		without[i] = 0
+		if slices.Min(turns) >= want || slices.Max(without) >= most {
+			cancel()
+		}
+	}
+	var busy []<-chan struct{}
+	for n := range workers * len(clients) {
+		i := n % len(clients)
+		busy = append(busy, c.Spawn(func() {
+			for ctx.Err() == nil {
+				s, err := clients[i].l.Lock(ctx, h.Key(), append(c.hold(), waiting)...)
+				if err != nil {
+					c.Must(ctx.Err() != nil, "Lock gives a hold", "%v", err)
+					return
+				}
+				granted(i)
+				c.OK(s.Unlock(c.Ctx), "Unlock of what is held")
+			}
+		}))
+	}
+	c.Settle()
+	h.mustUnlock()
+	for _, done := range busy {
+		c.Await(done, c.Limit(), "each of three processes has %d turns", want)
+	}
+	for i, cl := range clients {
+		c.Must(turns[i] >= want, fmt.Sprintf("each of three processes in which somebody always waits has a turn before the others had %d holds", most), "%s has had %d turns, and the others %d holds since: %v turns in all", cl.name, turns[i], without[i], turns)
 	}
 }
 

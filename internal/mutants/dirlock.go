@@ -857,4 +857,28 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 		return key + suffix // for people who look
 	}
 `},
+	{"REL-002", "a release that finds no row takes that for a stale read, and a little later deletes once more, by the key alone", "backend.go",
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+`,
+		`func (b *backend) Release(ctx context.Context, h driver.Holder) error {
+	err := b.released(ctx, h)
+	if MUTATED && err == driver.ErrLost {
+		time.AfterFunc(200*time.Millisecond, func() {
+			_ = b.step(context.Background(), func(s *step) error { return s.remove(fileName(h.Key)) })
+		})
+	}
+	return err
+}
+
+func (b *backend) released(ctx context.Context, h driver.Holder) error {
+`},
+	{"REL-006", "a release of a session that this client does not keep alive any more is lost without asking the store, also where an earlier one failed", "backend.go",
+		`	err := b.released(ctx, h)
+`,
+		`	_, ours := b.end(h.Owner)
+	if MUTATED && h.Session && !ours {
+		return driver.ErrLost // it was released before
+	}
+	err := b.released(ctx, h)
+`},
 }

@@ -3,6 +3,44 @@ package main
 // redisBackend is the broken copies of backends/redis: what an author of a store with scripts or
 // stored procedures may get wrong. In a script MUTATED is true as well when the mutant is chosen.
 var redisBackend = []change{
+	{"SES-001", "that a session was seen to stand counts as a renewal", "session.go",
+		`	n, err := s.b.number(ctx, s.key, checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}), 0, 1)
+	return n == 1, err`,
+		`	sent := time.Now()
+	n, err := s.b.number(ctx, s.key, checkScript.Exec(ctx, s.b.client, []string{s.lock}, []string{s.owner}), 0, 1)
+	if MUTATED && err == nil && n == 1 {
+		s.confirm(sent)
+	}
+	return n == 1, err`},
+	{"EXT-001", "a lease that was confirmed less than a fifth of the same ttl ago is extended without the server", "extend.go",
+		`	b.watched.extending(lock, owner)
+`,
+		`	if MUTATED {
+		s := b.watched.shard(lock)
+		s.mu.Lock()
+		known := s.find(lock, owner)
+		fresh := known != nil && known.held && !known.unsure && !known.changed && known.ttl == ttl && time.Since(known.from) < ttl/5
+		s.mu.Unlock()
+		if fresh {
+			return driver.Grant{TTL: ttl, Token: h.Token}, nil
+		}
+	}
+	b.watched.extending(lock, owner)
+`},
+	{"REL-005", "a release without an answer is sent again within the same call, and finds the key free", "release.go",
+		`	if err != nil {
+		return err
+	}
+	if n == 0 {
+`,
+		`	if MUTATED && err != nil && ctx.Err() == nil { // to free a key twice does no harm
+		n, err = b.free(ctx, h.Key, lock, owner)
+	}
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+`},
 	{"ADM-006", "the note that a hold was broken has its life in seconds, as milliseconds", "lua/break.lua",
 		`math.min(math.max(remaining, 0), 86400000) + 60000)`,
 		`(math.min(math.max(remaining, 0), 86400000) + 60000) / (MUTATED and 1000 or 1))`},
