@@ -476,19 +476,22 @@ func breakWakes(c *trial) {
 	if c.Caps.Has.Has(driver.PromptLoss) {
 		waiting, late = harness.Patient(), c.Prompt()
 	}
-	// Whoever of the two holds, waits and breaks.
+	// Whoever of the two holds, waits and breaks; and then what was granted by that.
 	for i := range 8 {
 		of := func(bit int) *client { return []*client{a, b}[i>>bit&1] }
-		holder, waiter, by := of(0), of(1), of(2)
-		h := holder.mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
-		p := waiter.goLock(h.Key(), append(c.hold(), waiting)...)
-		c.Settle()
+		waiter, by := of(1), of(2)
 		breaker, _ := driver.As[driver.Breaker](by.tap.Inner)
-		began := time.Now()
-		c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "%s's Break of a hold of %s", by.name, holder.name)
-		got := p.granted(c.Limit(), "the break")
-		c.Must(got.at.Sub(began) <= late, fmt.Sprintf("who waits has the key no more than %s after a break", late), "%s waited, %s broke a hold of %s: %s after", waiter.name, by.name, holder.name, got.at.Sub(began))
-		got.mustUnlock()
+		h := of(0).mustTry(c.Key(fmt.Sprint(i)), c.hold()...)
+		for range 2 {
+			p := waiter.goLock(h.Key(), append(c.hold(), waiting)...)
+			c.Settle()
+			began := time.Now()
+			c.OK(breaker.Break(c.CtxFor(c.Limit()), h.Key(), h.Token()), "%s's Break of a hold of %s", by.name, h.cl.name)
+			got := p.granted(c.Limit(), "the break")
+			c.Must(got.at.Sub(began) <= late, fmt.Sprintf("who waits has the key no more than %s after a break", late), "%s waited, %s broke a hold of %s: %s after", waiter.name, by.name, h.cl.name, got.at.Sub(began))
+			waiter, h = h.cl, got
+		}
+		h.mustUnlock()
 	}
 }
 

@@ -48,24 +48,26 @@ func refusingStore(c *trial) {
 			},
 			func() func() {
 				err := second(b.try(key("free"), c.hold()...))
-				return func() { c.unavailable(err, "TryLock of a free key") }
+				return func() { c.unavailable(err, "TryLock of a free key", "the store grants nothing") }
 			},
 			func() func() {
 				few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: time.Millisecond, Jitter: locker.NoJitter})
 				err := second(b.lock(c.CtxFor(c.Limit()), key("also free"), append(c.hold(), few)...))
-				return func() { c.unavailable(err, "Lock of a free key, which gives up after two attempts") }
+				return func() {
+					c.unavailable(err, "Lock of a free key, which gives up after two attempts", "the store grants nothing")
+				}
 			},
 			func() func() {
 				keys := []string{key("one of several"), key("another of several")}
 				_, err := a.lockAll(c.CtxFor(c.Limit()), keys, append(c.hold(), locker.WithRetry(locker.NoRetry()))...)
-				return func() { c.unavailable(err, "LockAll of free keys") }
+				return func() { c.unavailable(err, "LockAll of free keys", "the store grants nothing") }
 			},
 			func() func() {
 				err := released.unlockCtx(c.CtxFor(c.Limit()))
 				if freed = err == nil; freed {
 					return func() {}
 				}
-				return func() { c.unavailable(err, "Unlock") }
+				return func() { c.unavailable(err, "Unlock", "the store grants nothing") }
 			},
 			func() func() {
 				if c.leaf.kind == Session {
@@ -74,7 +76,7 @@ func refusingStore(c *trial) {
 				err := held.extend(far)
 				return func() {
 					if err != nil {
-						c.unavailable(err, "Extend")
+						c.unavailable(err, "Extend", "the store grants nothing")
 					}
 				}
 			},
@@ -115,8 +117,8 @@ func (c *trial) busyThoughRefusing(err error, what string) {
 }
 
 // unavailable makes sure that err says so, and nothing of a holder or of a loss.
-func (c *trial) unavailable(err error, what string) {
-	what += ", while the store grants nothing,"
+func (c *trial) unavailable(err error, what, while string) {
+	what += ", while " + while + ","
 	c.Is(err, locker.ErrUnavailable, "%s", what)
 	for _, other := range []error{locker.ErrHeld, locker.ErrLost, locker.ErrReleased, locker.ErrClosed} {
 		c.IsNot(err, other, "%s", what)

@@ -188,10 +188,10 @@ func unknownToHung(c *trial) {
 	for _, key := range []string{own.Key(), foreign.Key(), free} {
 		for _, opts := range opts {
 			calls = append(calls, func() {
-				c.silent(second(a.tryCtx(c.CtxFor(c.Unit()), key, opts...)), "TryLock of "+c.Short(key))
+				c.unavailable(second(a.tryCtx(c.CtxFor(c.Unit()), key, opts...)), "TryLock of "+c.Short(key), "nothing answers")
 			}, func() {
 				few := locker.WithRetry(locker.Retry{Attempts: 2, Delay: time.Millisecond, Jitter: locker.NoJitter})
-				c.silent(second(a.lock(c.CtxFor(c.Unit()), key, append(slices.Clone(opts), few)...)), "Lock of "+c.Short(key))
+				c.unavailable(second(a.lock(c.CtxFor(c.Unit()), key, append(slices.Clone(opts), few)...)), "Lock of "+c.Short(key), "nothing answers")
 			})
 		}
 	}
@@ -199,13 +199,6 @@ func unknownToHung(c *trial) {
 	goOn()
 	_, _ = own.unlock(), foreign.unlock() // sessions may be lost
 	c.free(b, c.recovery(), own.Key(), foreign.Key(), free)
-}
-
-// silent makes sure that err says nothing but that nobody answered.
-func (c *trial) silent(err error, what string) {
-	what += ", while nothing answers,"
-	c.Is(err, locker.ErrUnavailable, "%s", what)
-	c.IsNot(err, locker.ErrHeld, "%s", what)
 }
 
 // boundedCalls are all calls that take a ctx, each with one that ends after patience.

@@ -45,7 +45,7 @@ func overtaken(c *trial) {
 // arrivesLate: attempts are given up while they are under way, and their connection breaks. The releases
 // go over the next one, and are quicker. What arrives then has been taken back, whatever became of the key meanwhile.
 func arrivesLate(c *trial) {
-	b, other := c.near(), c.nearRaw()
+	b, x, y := c.near(), c.nearRaw(), c.nearRaw()
 	a, line := c.distant()
 	c.can(line.Latency != nil && line.Sever != nil, "Latency and Sever")
 	d := a.tap.Inner
@@ -64,18 +64,7 @@ func arrivesLate(c *trial) {
 			}
 			h.mustUnlock()
 		},
-		func(key string) {
-			g := other.take(key, c.ttl())
-			if c.leaf.kind == Lease {
-				c.OK(g.extend(2*far), "Extend")
-			}
-			g.again().mustRelease()
-		},
-	}
-	if c.Caps.Has.Has(driver.Breaking) {
-		meanwhile = append(meanwhile, func(key string) {
-			c.OK(other.breaking(key, other.take(key, c.ttl()).token), "Break of the holder's token")
-		})
+		func(key string) { c.wornBy(x, y, key) },
 	}
 	for round := range 2 {
 		requests := make([]driver.Request, len(meanwhile))

@@ -25,12 +25,9 @@ var releaseCases = []Case{
 	{ID: "REL-004", Kinds: both, fn: releaseDetached, Clause: "Unlock with a cancelled ctx still releases (detached, bounded)"},
 	{ID: "REL-005", Kinds: both, fn: releaseUnknown, Parts: []Part{
 		{Name: "line", Needs: []Need{needsLine}, fn: releaseOnLine},
-		{Name: "hung", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, c.ttl()) }},
+		{Name: "hung", Needs: []Need{needsPause}, fn: releaseHung},
 	}, Clause: "if the reply is lost, Unlock may be called again"},
-	{ID: "REL-006", fn: longestOrphan, Parts: []Part{
-		{Name: "hung", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, far) }},
-		{Name: "hung-session", Needs: []Need{needsPause}, fn: func(c *trial) { releaseHung(c, 0) }},
-	}, Clause: "a release that was not confirmed goes on for as long as the store may hold the key, the longest ttl of all requests that may have arrived"},
+	{ID: "REL-006", fn: longestOrphan, Clause: "a release that was not confirmed goes on for as long as the store may hold the key, the longest ttl of all requests that may have arrived"},
 }
 
 func releaseFrees(c *trial) {
@@ -327,8 +324,8 @@ func releaseOnLine(c *trial) {
 }
 
 // releaseHung: a Release that nothing answered is repeated, and frees the key then.
-func releaseHung(c *trial, ttl time.Duration) {
-	x, y := c.nearRaw(), c.nearRaw()
+func releaseHung(c *trial) {
+	x, y, ttl := c.nearRaw(), c.nearRaw(), c.ttl()
 	if ttl == 0 && c.Caps.SessionValidity > 0 && c.Caps.SessionValidity < 3*c.Unit() {
 		c.Skip("the backend's sessions are too short")
 	}

@@ -45,7 +45,7 @@ type Target struct {
 	Wipe func(tb testing.TB)
 
 	// Keys lists what is in the store at this moment, by the names that the store itself uses. It
-	// may include keys of others. nil if it cannot be seen: then CLO-004 cannot see a leaked key,
+	// may include keys of others. nil if it cannot be seen: then CLO-004 and CLO-005 cannot see a leaked key,
 	// and KEY-003 can only guess at internal names.
 	Keys func(tb testing.TB) []StoreKey
 
@@ -65,7 +65,7 @@ type StoreKey struct {
 	// are hashes has to append the key to the hash, or leaks are not seen.
 	Name string
 	// Expires says that the store will remove the entry by itself, such as a token counter that
-	// outlives its lock. CLO-004 does not count it as a leak.
+	// outlives its lock. It does not count as a leak.
 	Expires bool
 }
 

@@ -125,16 +125,15 @@ func (c *trial) lateness() harness.Claim {
 func endsBeside(c *trial) {
 	x, y := c.raw(), c.raw()
 	ttl := c.lifetime()
-	key := func(name string) string { return c.Key(name) }
-	extended, repeated := x.take(key("extended"), ttl), x.take(key("repeated"), ttl)
-	released, session := x.take(key("released"), far), x.take(key("session"), 0) // which is renewed meanwhile
-	held := y.take(key("held"), far)
-	g := x.take(key("k"), ttl)
+	extended, repeated := x.take(c.Key("extended"), ttl), x.take(c.Key("repeated"), ttl)
+	released, session := x.take(c.Key("released"), far), x.take(c.Key("session"), 0) // which is renewed meanwhile
+	held := y.take(c.Key("held"), far)
+	g := x.take(c.Key("k"), ttl)
 	c.OK(extended.extend(far), "Extend of another lease of the same client")
 	repeated.req.TTL = far
 	repeated = repeated.again()
 	released.mustRelease()
-	later := x.take(key("later"), far)
+	later := x.take(c.Key("later"), far)
 	x.refused(held.req.Key, c.Owner(), far)
 	y.endsAt(g.req.Key, g.before.Add(ttl), g.after.Add(ttl), "beside a lease that is extended, and others,").mustRelease()
 	for _, other := range []*grip{extended, repeated, session, held, later} {

@@ -246,8 +246,8 @@ func (b *backend) Break(ctx context.Context, key string, token uint64) error {
 	}
 	reply := breakScript.Exec(ctx, b.client, []string{lock, b.layout.tokenKey(key)}, []string{strconv.FormatUint(last, 10), owner})
 	n, err := b.number(ctx, key, reply, 0, 1)
-	if said, ok := rueidis.IsRedisErr(reply.Error()); ok && strings.HasPrefix(said.Error(), "LOCKSTEP FOREIGN ") {
-		err = fmt.Errorf("%w: Redis key %q holds a %s, not a lock", driver.ErrLost, lock, b.secrets.words(said.Error()[len("LOCKSTEP FOREIGN "):]))
+	if kind, ok := foreignKind(reply); ok {
+		err = fmt.Errorf("%w: Redis key %q holds a %s, not a lock", driver.ErrLost, lock, b.secrets.words(kind))
 	}
 	if err == nil && n == 1 && owner != "" {
 		b.broken(lock, owner)

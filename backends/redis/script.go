@@ -80,7 +80,7 @@ func (b *backend) scriptError(ctx context.Context, key string, reply rueidis.Red
 		return b.malformed(key, err.Error())
 	}
 	if said, ok := rueidis.IsRedisErr(failed); ok && !b.closed.Load() {
-		if kind, ok := strings.CutPrefix(said.Error(), "LOCKSTEP FOREIGN "); ok {
+		if kind, ok := foreignKind(reply); ok {
 			return b.foreignKey(b.layout.lockKey(key), kind)
 		}
 		if problem, ok := strings.CutPrefix(said.Error(), "LOCKSTEP COUNTER "); ok {
@@ -88,6 +88,14 @@ func (b *backend) scriptError(ctx context.Context, key string, reply rueidis.Red
 		}
 	}
 	return b.classify(ctx, failed)
+}
+
+// foreignKind is what a script found in the place of a lock.
+func foreignKind(reply rueidis.RedisResult) (kind string, ok bool) {
+	if said, isErr := rueidis.IsRedisErr(reply.Error()); isErr {
+		return strings.CutPrefix(said.Error(), "LOCKSTEP FOREIGN ")
+	}
+	return "", false
 }
 
 // foreignKey and foreignCounter are refusals rather than mistakes in the configuration: most

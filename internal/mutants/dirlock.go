@@ -71,31 +71,11 @@ func (s *step) prolong(key string, until time.Time) error {
 	if MUTATED && err == nil {
 		err = s.attached(key, until)
 	}`},
-	{"REL-001", "that another client holds a key is remembered for 250 ms, and its release does not end that", "backend.go",
+	{"REL-001", "that a key is held is remembered for 250 ms, and its release does not end that", "backend.go",
 		`// Acquire makes one attempt.
 func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
-	life := r.TTL
-	if r.Session() {
-		life = b.config.Validity
-	}
-	before := time.Now()
-	var token uint64
-	var until time.Time
-	err := b.step(ctx, func(s *step) error {
-		e, err := s.read(r.Key)
-		if err != nil {
-			return err
-		}
-		owner := r.Owner.String()
-		until = s.now.Add(life)
-		switch {
-		case e.taken(s.now) && e.Owner == owner:
-			token = e.Token // the core repeats itself: it has not heard our answer
-			return s.prolong(r.Key, until)
-		case e.taken(s.now):
-			return driver.Held(e.Until.Sub(s.now))
-		}`,
-		`// refusal is the last answer that a client got about a key that another client holds.
+`,
+		`// refusal is the last answer that a client got about a key that is held.
 type refusal struct {
 	key          string
 	asked, until time.Time
@@ -105,37 +85,20 @@ var refusals sync.Map // the last refusal of each *backend
 
 // Acquire makes one attempt.
 func (b *backend) Acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
-	life := r.TTL
-	if r.Session() {
-		life = b.config.Validity
+	known, _ := refusals.Load(b)
+	last, _ := known.(refusal)
+	if MUTATED && last.key == r.Key && time.Since(last.asked) < 250*time.Millisecond && time.Now().Before(last.until) {
+		return driver.Grant{}, driver.Held(time.Until(last.until))
 	}
-	before := time.Now()
-	var token uint64
-	var until time.Time
-	err := b.step(ctx, func(s *step) error {
-		e, err := s.read(r.Key)
-		if err != nil {
-			return err
-		}
-		owner := r.Owner.String()
-		until = s.now.Add(life)
-		switch {
-		case e.taken(s.now) && e.Owner == owner:
-			token = e.Token // the core repeats itself: it has not heard our answer
-			return s.prolong(r.Key, until)
-		case e.taken(s.now):
-			if MUTATED && len(e.Owner) > 32 && e.Owner[:32] != owner[:32] { // what is our own we know
-				refusals.Store(b, refusal{r.Key, s.now, e.Until})
-			}
-			return driver.Held(e.Until.Sub(s.now))
-		}
-		if MUTATED {
-			known, _ := refusals.Load(b)
-			last, ok := known.(refusal)
-			if ok && last.key == r.Key && s.now.Sub(last.asked) < 250*time.Millisecond && s.now.Before(last.until) {
-				return driver.Held(last.until.Sub(s.now))
-			}
-		}`},
+	g, err := b.acquire(ctx, r)
+	if rest, held := driver.Remaining(err); MUTATED && held {
+		refusals.Store(b, refusal{r.Key, time.Now(), time.Now().Add(rest)})
+	}
+	return g, err
+}
+
+func (b *backend) acquire(ctx context.Context, r driver.Request) (driver.Grant, error) {
+`},
 	{"FLT-007", "the renewal of a session succeeds although its key was deleted, because the lease behind it still lives", "session.go",
 		`		if err := e.heldBy(h, s.now); err != nil {
 			return err
@@ -872,7 +835,7 @@ func (b *backend) Acquire(ctx context.Context, r driver.Request) (_ driver.Grant
 
 func (b *backend) released(ctx context.Context, h driver.Holder) error {
 `},
-	{"REL-006", "a release of a session that this client does not keep alive any more is lost without asking the store, also where an earlier one failed", "backend.go",
+	{"REL-005", "a release of a session that this client does not keep alive any more is lost without asking the store, also where an earlier one failed", "backend.go",
 		`	err := b.released(ctx, h)
 `,
 		`	_, ours := b.end(h.Owner)
